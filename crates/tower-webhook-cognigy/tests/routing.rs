@@ -251,6 +251,31 @@ mod definitions {
         }
     }
 
+    #[test]
+    fn s1_the_metadata_of_a_definition_is_kept_as_it_is() {
+        let metadata = json!({"owner": "crm team", "tags": [1, null]});
+        let wire = wire(&json!({"metadata": metadata}));
+        let read = Definition::from_json(wire.as_bytes()).unwrap();
+        assert_eq!(json!(read.metadata()), metadata);
+    }
+
+    /// S1's renderer replaces the template before with each that it registers.
+    #[tokio::test]
+    async fn s1_each_definition_keeps_a_template_of_its_own() {
+        let template = |name, template: &str| definition(name).template(template).build().unwrap();
+        let both = [
+            template("one", "[{{ n }}]"),
+            template("two", "{\"n\": {{ n }}}"),
+        ];
+        let routes = Routes::builder().build(both).unwrap();
+        let event = trigger(&json!({"n": 7}));
+        for (name, expected) in [("one", json!([7])), ("two", json!({"n": 7}))] {
+            let definition = routes.get(name).unwrap();
+            let req = routes.render(&definition, &event).await.unwrap();
+            assert_eq!(body(&req), expected);
+        }
+    }
+
     /// Weakness 9 of the documents: secrets in webhook headers. S2's static headers held the loop headers too.
     #[test]
     fn static_headers_hold_no_credentials_and_nothing_that_the_delivery_sets() {

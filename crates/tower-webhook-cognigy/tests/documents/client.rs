@@ -371,6 +371,7 @@ async fn s2_a_record_is_posted_without_the_apis_credential() {
         })
     };
     let app = Router::new()
+        .route("/200", answer(StatusCode::OK))
         .route("/204", answer(StatusCode::NO_CONTENT))
         .route("/201", answer(StatusCode::CREATED))
         .route("/202", answer(StatusCode::ACCEPTED))
@@ -385,6 +386,7 @@ async fn s2_a_record_is_posted_without_the_apis_credential() {
         Monitor::with(&format!("{}{path}", server.url), rules, client.build()).expect("a monitor")
     };
     let record = json!({"action": "REGISTER"});
+    monitor("/200").post(&record).await.expect("200");
     monitor("/204").post(&record).await.expect("204");
     monitor("/201").post(&record).await.expect("201");
     let accepted = monitor("/202")
@@ -395,7 +397,7 @@ async fn s2_a_record_is_posted_without_the_apis_credential() {
     let refused = monitor("/400").post(&record).await.expect_err("400");
     assert_eq!(refused.kind(), ApiErrorKind::BadRequest);
     let posted = posted.lock().expect("a log");
-    assert_eq!(posted.len(), 4);
+    assert_eq!(posted.len(), 5);
     for headers in posted.iter() {
         assert!(!headers.contains_key("x-api-key") && !headers.contains_key("authorization"));
     }

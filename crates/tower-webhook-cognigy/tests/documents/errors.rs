@@ -75,6 +75,18 @@ async fn each_status_is_a_kind_that_carries_what_the_server_said() {
 }
 
 #[tokio::test]
+async fn s2_a_redirect_is_an_error_and_not_followed() {
+    let fake = Fake::default();
+    let (server, api) = api(&fake).await;
+    let location = [("location", format!("{}/elsewhere", server.url))];
+    let moved = (StatusCode::TEMPORARY_REDIRECT, location);
+    fake.seen().script.push_back(moved.into_response());
+    let error = api.register(endpoint()).await.expect_err("307");
+    assert_eq!(error.kind(), ApiErrorKind::Redirected);
+    assert_eq!(fake.seen().requests.len(), 1);
+}
+
+#[tokio::test]
 async fn other_forms_of_a_refusal_are_read_and_its_body_is_bounded() {
     let fake = Fake::default();
     let (_server, api) = api(&fake).await;

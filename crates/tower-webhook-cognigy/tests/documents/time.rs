@@ -1,7 +1,7 @@
 //! Under a paused clock: when a call is made again, when it is given up, and what is forgotten.
 
 use crate::full::full;
-use http::{Request, Response, header::RETRY_AFTER};
+use http::{Request, Response, StatusCode, header::RETRY_AFTER};
 use serde_json::json;
 use std::{
     collections::VecDeque,
@@ -46,9 +46,14 @@ fn api<const N: usize>(script: [Answer; N]) -> (Webhooks, Arc<Mutex<Vec<Duration
     )
 }
 
-fn over_the_limit(retry_after: Option<&'static str>) -> Response<BufferedBody> {
+fn failed(status: StatusCode) -> Response<BufferedBody> {
     let mut answer = Response::new(BufferedBody::default());
-    *answer.status_mut() = http::StatusCode::TOO_MANY_REQUESTS;
+    *answer.status_mut() = status;
+    answer
+}
+
+fn over_the_limit(retry_after: Option<&'static str>) -> Response<BufferedBody> {
+    let mut answer = failed(StatusCode::TOO_MANY_REQUESTS);
     let value = retry_after.map(http::HeaderValue::from_static);
     answer
         .headers_mut()
@@ -124,6 +129,22 @@ async fn s2_a_registration_that_may_have_arrived_is_not_sent_again_and_one_that_
         assert!((least..=least + 1.01).contains(wait), "{waited:?}");
     }
     assert_eq!(waited.len(), 2);
+}
+
+/// What S0 and S1 advise.
+#[tokio::test(start_paused = true)]
+async fn s0_and_s1_an_api_that_fails_is_left_alone_by_a_circuit_breaker() {
+    use ApiErrorKind::{Refused, Server};
+    let (api, asked) = api([(); 20].map(|()| Ok(failed(StatusCode::INTERNAL_SERVER_ERROR))));
+    let mut kinds = Vec::new();
+    for _ in 0..8 {
+        let error = api.register(endpoint()).await.expect_err("500");
+        kinds.push(error.kind());
+    }
+    assert_eq!(kinds[..5], [Server; 5]);
+    assert_eq!(kinds[5..], [Refused; 3]);
+    assert_eq!(asked.lock().expect("a log").len(), 5);
+    assert_eq!(api.connection().metrics().snapshot().breaker_trips(), 1);
 }
 
 #[tokio::test(start_paused = true)]

@@ -511,6 +511,9 @@ fn a_stored_event_is_replayed_although_it_is_known() {
         // To senders it is as known as before.
         assert_eq!(post(&server, body.as_bytes()).json()["duplicate"], true);
 
+        // S4's replay is a GET.
+        let got = ask(&server, "GET", "/webhooks/replay/evt_1", None);
+        assert_eq!(got.status, 405, "{got:?}");
         for unknown in ["evt_2", "..%2fevt_1", "'%20OR%201=1", "%00", "%FF", "%25"] {
             let path = format!("/webhooks/replay/{unknown}");
             is_problem(&ask(&server, "POST", &path, None), 404);

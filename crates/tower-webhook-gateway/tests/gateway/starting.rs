@@ -352,6 +352,19 @@ fn a_newcomer_gets_secrets_and_a_command_that_works() {
     );
 }
 
+/// S3's program has a constant.
+#[test]
+fn s3_a_secret_that_nobody_gave_is_another_one_at_each_start() {
+    let [one, other] = [(); 2].map(|()| {
+        let mut command = command();
+        command.args(["--listen", "127.0.0.1:0", "--store", "memory:"]);
+        let said = Server::start(command).wait_for(Stream::Err, "curl -i");
+        let secret = said.lines().find(|line| line.contains("--secret"));
+        secret.expect("the secret").to_owned()
+    });
+    assert_ne!(one, other);
+}
+
 #[test]
 fn the_demo_shows_what_became_of_its_traffic_and_ends() {
     let mut server = gateway(&["--demo"]);
