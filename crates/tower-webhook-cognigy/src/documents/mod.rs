@@ -84,7 +84,8 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use std::{
     collections::{HashMap, HashSet},
-    fmt,
+    error::Error,
+    fmt, iter,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -312,7 +313,7 @@ pub struct Validation {
 }
 
 /// The result of one registration of [`Webhooks::register_all`]. As JSON it has S2's form: `endpoint`, `success`, and
-/// `data` or `error`.
+/// `data` or `error`, the error with its causes.
 #[derive(Debug)]
 pub struct BulkItem {
     /// The place in the list that was given, from 0.
@@ -330,7 +331,12 @@ impl Serialize for BulkItem {
         map.serialize_entry("success", &self.result.is_ok())?;
         match &self.result {
             Ok(data) => map.serialize_entry("data", data)?,
-            Err(error) => map.serialize_entry("error", &error.to_string())?,
+            Err(error) => {
+                let causes = iter::successors(error.source(), |&cause| cause.source());
+                let causes = causes.map(|cause| format!(": {cause}"));
+                let said = iter::once(error.to_string()).chain(causes);
+                map.serialize_entry("error", &said.collect::<String>())?;
+            }
         }
         map.end()
     }

@@ -47,6 +47,21 @@ async fn each_of_many_has_its_own_result_and_one_that_fails_stops_no_other() {
 }
 
 #[tokio::test]
+async fn one_that_was_not_sent_says_why() {
+    let (server, connection) = start(&Fake::default()).await;
+    let api = Webhooks::over(connection.build().expect("a connection"));
+    drop(server);
+    let items: Vec<BulkItem> = api.register_all(endpoints(1), 1).collect().await;
+    let json = serde_json::to_value(&items[0]).expect("JSON");
+    let said = json["error"].as_str().expect("text");
+    let begin = "cannot register the webhook: the server gave no answer: ";
+    assert!(
+        said.starts_with(begin) && said.contains("Connection refused"),
+        "{said}"
+    );
+}
+
+#[tokio::test]
 async fn a_thousand_registrations_hold_the_rate_limit_exactly() {
     const LIMIT: usize = 100;
     let fake = Fake::default();

@@ -686,7 +686,13 @@ async fn each_step_of_a_target_that_hangs_ends_at_the_time_limit() {
 
 #[tokio::test]
 async fn forbidden_targets_are_not_asked() {
-    let server = Server::start(None, NO_CONTENT).await;
+    let dialled = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&dialled);
+    let server = Server::raw(move |_| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        std::future::ready(())
+    })
+    .await;
     let strict = Probe::new();
     let port = server.port;
     for (uri, problem) in [
@@ -726,14 +732,20 @@ async fn forbidden_targets_are_not_asked() {
             ForbiddenTarget::Credentials,
         ),
     ] {
-        let report = strict.check(&uri.parse().unwrap()).await;
+        let target = uri.parse().unwrap();
+        let report = strict.check(&target).await;
         assert_eq!(
             report.error(),
             Some(&ProbeError::Forbidden(problem)),
             "{uri}"
         );
+        // Nor by the client of the APIs. What is no name for a certificate either, it counts as not reached.
+        let error = HttpsClient::new().oneshot(get(&target)).await.unwrap_err();
+        let kind = error.outcome().kind();
+        let refused = matches!(kind, OutcomeKind::Unsendable | OutcomeKind::Unreached);
+        assert!(refused, "{uri}: {error}");
     }
-    assert_eq!(server.requests(), [""; 0]);
+    assert_eq!(dialled.load(Ordering::SeqCst), 0);
 }
 
 #[tokio::test]
