@@ -6,10 +6,19 @@ use axum::{Json, Router, response::IntoResponse, routing::post};
 use futures_util::{StreamExt, TryStreamExt};
 use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
-use std::sync::{Arc, Mutex};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+    time::timeout,
+};
 use tower_webhook::target::TargetRules;
 use tower_webhook_cognigy::{
     ApiErrorKind,
+    connection::Connection,
     documents::{
         EventWebhook, ListedWebhook, Monitor, Paths, PolicyUpdate, RetryPolicy, Validation,
         WebhookDefinition, WebhookEndpoint, Webhooks,
@@ -279,10 +288,9 @@ async fn all_paths_and_the_key_header_can_be_set() {
         async { Json(json!({"id": "x"})) }
     });
     let server = https::serve(app).await;
-    let connection =
-        tower_webhook_cognigy::connection::Connection::builder(format!("{}/tenant-7/", server.url))
-            .rules(TargetRules::new().allow_private(true))
-            .root_certificates(server.root.as_bytes());
+    let connection = Connection::builder(format!("{}/tenant-7/", server.url))
+        .rules(TargetRules::new().allow_private(true))
+        .root_certificates(server.root.as_bytes());
     let paths = Paths::default()
         .bot_webhooks("/v9/b/{bot}/hooks")
         .webhooks("/v9/hooks")
@@ -415,4 +423,29 @@ async fn dropping_a_call_leaves_the_client_usable() {
     drop(call);
     fake.seen().limits = Some(json!({}));
     api.execution_limits().await.expect("limits");
+}
+
+#[tokio::test]
+async fn s2_calls_that_follow_each_other_share_a_connection() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    tokio::spawn(async move {
+        // No other is answered.
+        let (mut stream, _) = listener.accept().await.expect("a connection");
+        let mut head = Vec::new();
+        while let Ok(byte) = stream.read_u8().await {
+            head.push(byte);
+            if head.ends_with(b"\r\n\r\n") {
+                let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
+                stream.write_all(answer).await.expect("it is read");
+            }
+        }
+    });
+    let rules = TargetRules::new().allow_http(true).allow_private(true);
+    let connection = Connection::builder(url).rules(rules);
+    let api = Webhooks::over(connection.build().expect("a connection"));
+    for _ in 0..3 {
+        let limits = timeout(Duration::from_secs(10), api.execution_limits());
+        limits.await.expect("an answer").expect("limits");
+    }
 }

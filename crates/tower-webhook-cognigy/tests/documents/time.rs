@@ -91,6 +91,12 @@ async fn s0_a_policy_over_the_rate_limit_is_sent_three_times_more_when_the_serve
         assert!((least..=least * 1.1 + 1.0).contains(wait), "{waited:?}");
     }
 
+    // Where it says nothing, after two seconds, as in the document, and up to one more.
+    let (api, asked) = self::api([Ok(over_the_limit(None))]);
+    let update = api.set_retry_policy("bot", "hook", &policy(), "key").await;
+    assert!(update.is_ok());
+    assert!((2.0..=3.01).contains(&waits(&asked)[0]));
+
     let (api, asked) = self::api([busy(), busy(), busy(), busy()]);
     let error = api.set_retry_policy("bot", "hook", &policy(), "key").await;
     assert_eq!(error.expect_err("429").kind(), ApiErrorKind::Throttled);

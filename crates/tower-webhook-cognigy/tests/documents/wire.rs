@@ -25,6 +25,15 @@ fn s0_the_retry_policy_has_the_documents_form_and_hash() {
         data_encoding::HEXLOWER.encode(&hash),
         "0b974868207849171f2bb0dcb7fcf335c6d3dee8b1452f18cbd11c3fdbfae78a"
     );
+    // That of the complete example.
+    let example = RetryPolicy::builder()
+        .max_delay_ms(15_000)
+        .max_retry_window_seconds(300)
+        .build();
+    assert_eq!(
+        serde_json::to_string(&example.expect("the example")).expect("JSON"),
+        r#"{"enabled":true,"maxAttempts":3,"backoffStrategy":"exponential","baseDelayMs":1000,"maxDelayMs":15000,"maxRetryWindowSeconds":300}"#
+    );
 }
 
 #[test]
