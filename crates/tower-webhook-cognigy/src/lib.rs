@@ -1,5 +1,57 @@
-//! Clients of both Cognigy webhook APIs, credentials, routing with templates, and probes, made of the layers of
-//! [`tower_webhook`].
+//! What surrounds Cognigy webhooks, made of the layers of [`tower_webhook`]: clients of both APIs, credentials, routing with
+//! templates, probes, a rate limit. The typed events are the library's
+//! ([`tower_webhook::cognigy`]).
+//!
+//! **Two APIs, and they are not the same.** `documents` speaks the webhook API of five tutorials, S0 to S4, whose routes have
+//! no trace in Cognigy's own documentation. `platform` speaks the official platform, Cognigy.AI. Each module says which source
+//! confirms what.
+//!
+//! | Module | Feature | Has |
+//! | --- | --- | --- |
+//! | `documents` | `documents` | list, register in three forms and in bulk, retry policies, validation, execution limits |
+//! | `platform` | `platform` | the management API, endpoints, typed messages and payloads |
+//! | `routing` | `routing` | definitions with conditions, targets and templates, as a tower service |
+//! | `probe` | `probe` | whether a target can be reached, and by which version of TLS |
+//! | `hook` | `documents`, `routing` | types that both have |
+//! | `connection` | `documents`, `platform` | the layers that each call of a client goes through, and their settings |
+//! | `https` | all of these but `routing` | an HTTPS client that follows [rules for targets](tower_webhook::target) |
+//! | [`credential`] | none | API key, Basic and bearer tokens as a layer, to one origin only |
+//! | [`rate_limit`] | none | requests in a window of time, as a layer |
+//!
+//! The features are on by default. `cli` builds the command `cognigy`.
+//!
+//! # Examples
+//!
+//! A client of your own behind the layers of this crate:
+//!
+//! ```
+//! # use std::convert::Infallible;
+//! # use http::{Request, Response};
+//! # use tower::service_fn;
+//! # use tower_webhook::{BoxError, body::BufferedBody};
+//! use tower::{Layer, ServiceExt};
+//! use tower_webhook_cognigy::{
+//!     credential::{Credential, CredentialLayer},
+//!     rate_limit::RateLimitLayer,
+//! };
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), BoxError> {
+//! # let client = service_fn(|req: Request<BufferedBody>| async move {
+//! #     assert_eq!(req.headers()["x-api-key"], "9f1c");
+//! #     Ok::<_, Infallible>(Response::new(BufferedBody::default()))
+//! # });
+//! let api = "https://api.cognigy.ai";
+//! let key = CredentialLayer::new(Credential::api_key("9f1c")?, api)?;
+//! let limit = RateLimitLayer::documents(); // 60 requests a minute for each key
+//! let client = limit.layer(key.layer(client));
+//!
+//! let request = Request::get(format!("{api}/api/v2/webhooks")).body(BufferedBody::default())?;
+//! let response = client.oneshot(request).await?;
+//! assert!(response.status().is_success());
+//! # Ok(())
+//! # }
+//! ```
 #![forbid(unsafe_code)]
 #![warn(missing_docs, missing_debug_implementations, unreachable_pub)]
 #![warn(
@@ -43,3 +95,8 @@ pub mod routing;
 #[cfg(feature = "client")]
 #[doc(inline)]
 pub use self::error::{ApiError, ApiErrorKind};
+
+/// The code of the README, as a test.
+#[cfg(all(doctest, feature = "documents", feature = "probe"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

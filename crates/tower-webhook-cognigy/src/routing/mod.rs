@@ -58,6 +58,37 @@
 //! text on the way, or more than `max_payload_size_kb`; what it gives is read again before it is sent. Still it is an
 //! operator's: a template decides what of an event goes where.
 //!
+//! # Credentials
+//!
+//! A definition names the credential that its target asks for, and a lookup the one of its URL. The credentials themselves are
+//! [`Credentials`](crate::credential::Credentials), each for one origin, which the operator keeps apart: a definition cannot
+//! send one to another place. They are a layer of the client:
+//!
+//! ```
+//! # use http::{Request, Response};
+//! # use std::convert::Infallible;
+//! use tower::{Layer, service_fn};
+//! # use tower_webhook::{BoxError, body::BufferedBody};
+//! use tower_webhook::target::TargetRules;
+//! use tower_webhook_cognigy::{credential::Credentials, routing::{Definition, RouterLayer, Routes}};
+//!
+//! # fn main() -> Result<(), BoxError> {
+//! # let client = service_fn(|_: Request<BufferedBody>| async { Ok::<_, Infallible>(Response::new(BufferedBody::default())) });
+//! let file = br#"{"crm": {"origin": "https://crm.example.com", "bearer": "a token"}}"#;
+//! let credentials = Credentials::from_json(file, TargetRules::new(), &client)?;
+//! let client = credentials.layer(client); // for lookups, and as the innermost layer of deliveries
+//!
+//! let crm = Definition::builder("crm", "https://crm.example.com/events").credential("crm").build()?;
+//! let routes = Routes::builder().credentials(credentials.clone()).http(client.clone()).build([crm])?;
+//! let router = RouterLayer::new(routes).layer(client);
+//!
+//! let elsewhere = Definition::builder("evil", "https://evil.example").credential("crm").build()?;
+//! assert!(Routes::builder().credentials(credentials).build([elsewhere]).is_err());
+//! # let _ = router;
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # Order
 //!
 //! Inside the router: the delivery stack, whose breaker is keyed by host. Give a [`RouteError`] that comes from a

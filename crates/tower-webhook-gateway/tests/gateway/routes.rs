@@ -160,6 +160,51 @@ fn without_a_downstream_an_event_is_only_routed() {
     });
 }
 
+/// S1's trigger route: the object says by `event_type` or what it recognised which definitions it meets.
+#[test]
+fn a_trigger_is_rendered_by_the_templates_of_the_definitions_that_it_meets() {
+    let target = Downstream::start();
+    let folder = TempDir::new().unwrap();
+    for (name, event_type) in [("orders", "ORDER_PLACED"), ("intents", "intent")] {
+        define(
+            folder.path(),
+            name,
+            &target.url(),
+            &json!({
+                "trigger_conditions": [{"event_type": event_type, "threshold": 0.8}],
+                "payload_template": "{\"by\": \"a template\", \"number\": {{ number }}}",
+            }),
+        );
+    }
+    let server = routed(&folder, &[]);
+    let trigger = |key: &str, body: &Value| {
+        let authorization = format!("Bearer {TOKEN}");
+        let headers = [
+            ("authorization", authorization.as_str()),
+            ("content-type", "application/json"),
+            ("idempotency-key", key),
+        ];
+        let body = body.to_string();
+        let url = server.url("/api/v2/webhooks/trigger");
+        let queued = curl(&url, &headers, Some(body.as_bytes()), &[]);
+        assert_eq!(queued.status, 202, "{queued:?}");
+        result_of(&server, queued.json()["taskId"].as_str().unwrap());
+    };
+    trigger("k-1", &json!({"event_type": "ORDER_PLACED", "number": 7}));
+    trigger(
+        "k-2",
+        &json!({"intent": {"name": "order", "score": 0.7}, "number": 8}),
+    );
+    trigger(
+        "k-3",
+        &json!({"intent": {"name": "order", "score": 0.9}, "number": 9}),
+    );
+    let made = |number: u8| json!({"by": "a template", "number": number});
+    assert_eq!(arrived(&target, "key:trigger:k-1/orders"), made(7));
+    assert_eq!(arrived(&target, "key:trigger:k-3/intents"), made(9));
+    assert_eq!(target.got().len(), 2, "k-2 meets none");
+}
+
 /// S1's bug: one target that fails stalled all.
 #[test]
 fn each_definition_is_retried_and_dead_lettered_for_itself_and_sent_again() {
