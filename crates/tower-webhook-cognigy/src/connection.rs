@@ -43,7 +43,9 @@ use http::{HeaderValue, Method, Request, Response, Uri, header, uri::PathAndQuer
 use http_body::Body;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Serialize, de::DeserializeOwned};
+use sha2::{Digest, Sha256};
 use std::{
+    collections::HashSet,
     fmt,
     future::poll_fn,
     pin::{Pin, pin},
@@ -398,6 +400,26 @@ pub(crate) fn segment(name: &'static str, id: &str) -> Result<String, Unsendable
     Ok(utf8_percent_encode(id, SEGMENT).to_string())
 }
 
+/// The most pages of a list: a million webhooks of the documents.
+const MAX_PAGES: usize = 10_000;
+
+/// The pages of a list so far. A list whose pages come again or have no end is an error.
+#[derive(Default)]
+pub(crate) struct Pages {
+    read: usize,
+    /// Digests: the server decides how long a cursor is.
+    cursors: HashSet<[u8; 32]>,
+}
+
+impl Pages {
+    /// After a page that says that there are more: whether the next one may be asked for, by this cursor if there is one.
+    pub(crate) fn may_follow(&mut self, cursor: Option<&str>) -> bool {
+        self.read += 1;
+        let is_new = |cursor: &str| self.cursors.insert(Sha256::digest(cursor).into());
+        self.read < MAX_PAGES && cursor.is_none_or(is_new)
+    }
+}
+
 /// A path and its query, with the values encoded.
 pub(crate) fn with_query(path: &str, query: &[(&str, &str)]) -> String {
     let mut out = path.to_owned();
@@ -464,4 +486,21 @@ where
         }
     }
     Ok(BufferedBody::new(bytes.freeze()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_end_where_a_cursor_comes_again_and_after_ten_thousand() {
+        let mut pages = Pages::default();
+        let long = "x".repeat(60_000);
+        assert!(pages.may_follow(Some(&long)) && pages.may_follow(None) && pages.may_follow(None));
+        assert!(!pages.may_follow(Some(&long)));
+
+        let mut pages = Pages::default();
+        let last = (1..20_000).find(|page: &usize| !pages.may_follow(Some(&page.to_string())));
+        assert_eq!(last, Some(10_000));
+    }
 }

@@ -73,7 +73,7 @@ pub use crate::hook::{PayloadFormat, TriggerCondition, TriggerType};
 
 use crate::{
     ApiError,
-    connection::{Connection, request, request_json, segment, with_query},
+    connection::{Connection, Pages, request, request_json, segment, with_query},
     credential::Credential,
     rate_limit::RateLimitLayer,
 };
@@ -83,7 +83,7 @@ use serde::{Deserialize, Serialize, Serializer, ser::SerializeMap};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     error::Error,
     fmt, iter,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -94,9 +94,6 @@ use tower_webhook::{InvalidConfig, cognigy::presets, outcome::Unsendable};
 
 /// The page size of lists.
 const PAGE_SIZE: &str = "100";
-
-/// The greatest number of pages of a list: a million webhooks.
-const MAX_PAGES: usize = 10_000;
 
 /// The greatest number of webhooks whose last retry policy is remembered.
 const MAX_REMEMBERED: usize = 10_000;
@@ -388,13 +385,13 @@ impl Webhooks {
             api: Webhooks,
             bot: String,
             cursor: Option<String>,
-            seen: HashSet<String>,
+            pages: Pages,
         }
         let start = At {
             api: self.clone(),
             bot: bot.to_owned(),
             cursor: None,
-            seen: HashSet::new(),
+            pages: Pages::default(),
         };
         stream::try_unfold(Some(start), async |at| {
             let Some(mut at) = at else { return Ok(None) };
@@ -407,7 +404,7 @@ impl Webhooks {
             let next = match next.filter(|next| !next.is_empty()) {
                 None => None,
                 Some(next) => {
-                    if at.seen.len() == MAX_PAGES || !at.seen.insert(next.clone()) {
+                    if !at.pages.may_follow(Some(&next)) {
                         return Err(ApiError::endless(OPERATION));
                     }
                     at.cursor = Some(next);

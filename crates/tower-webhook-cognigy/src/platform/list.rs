@@ -1,16 +1,12 @@
 use super::{id::MongoId, limits};
 use crate::{
     ApiError,
-    connection::{Connection, request, with_query},
+    connection::{Connection, Pages, request, with_query},
 };
 use futures_util::stream::{self, Stream, TryStreamExt};
 use http::Method;
 use serde::{Deserialize, de::DeserializeOwned};
-use std::collections::HashSet;
 use tower_webhook::InvalidConfig;
-
-/// The greatest number of pages of a list.
-const MAX_PAGES: usize = 10_000;
 
 /// What a list has, and in which order. Default: everything, 100 on a page.
 ///
@@ -138,16 +134,14 @@ pub(super) fn pages<T: DeserializeOwned + Send + 'static>(
         query: ListQuery,
         next: Next,
         read: u64,
-        pages: usize,
-        seen: HashSet<String>,
+        pages: Pages,
     }
     let start = At {
         connection: connection.clone(),
         path,
         next: Next::Skip(query.skip),
         read: query.skip,
-        pages: 0,
-        seen: HashSet::new(),
+        pages: Pages::default(),
         query,
     };
     stream::try_unfold(Some(start), move |at| async move {
@@ -156,14 +150,10 @@ pub(super) fn pages<T: DeserializeOwned + Send + 'static>(
         let req = request(Method::GET, &path);
         let page: Page<T> = at.connection.json(operation, req).await?;
         at.read += page.items.len() as u64;
-        at.pages += 1;
         let cursor = page.next_cursor.or(page.next);
         let cursor = cursor.filter(|cursor| !cursor.is_empty());
         let more = match (cursor, &at.next) {
             (Some(cursor), _) => {
-                if !at.seen.insert(cursor.clone()) {
-                    return Err(ApiError::endless(operation));
-                }
                 at.next = Next::Cursor(cursor);
                 true
             }
@@ -174,7 +164,11 @@ pub(super) fn pages<T: DeserializeOwned + Send + 'static>(
                 !page.items.is_empty() && page.total.is_some_and(|total| at.read < total)
             }
         };
-        if more && at.pages == MAX_PAGES {
+        let cursor = match &at.next {
+            Next::Cursor(cursor) => Some(cursor.as_str()),
+            Next::Skip(_) => None,
+        };
+        if more && !at.pages.may_follow(cursor) {
             return Err(ApiError::endless(operation));
         }
         let items = stream::iter(page.items.into_iter().map(Ok));
