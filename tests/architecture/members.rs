@@ -10,6 +10,8 @@ use std::{
 const LIBRARY: &str = "tower-webhook";
 /// Composes the other members.
 const GATEWAY: &str = "tower-webhook-gateway";
+/// Measures them.
+const BENCHES: &str = "tower-webhook-benches";
 
 /// What the library needs, each with its reason. A driver of a database or a broker belongs into a crate of its own.
 const NEEDED: &[(&str, &str)] = &[
@@ -130,7 +132,7 @@ impl Workspace {
                 };
                 let may = match package.name.as_str() {
                     // `publish = false` keeps it out of what is shipped.
-                    GATEWAY => needed.publish.is_none(),
+                    GATEWAY | BENCHES => needed.publish.is_none(),
                     LIBRARY => false,
                     _ => needed.name == LIBRARY,
                 };
