@@ -63,7 +63,7 @@ impl Credentials {
     ///
     /// ```json
     /// {
-    ///   "crm": {"origin": "https://crm.example.com", "bearer": "a token that does not change"},
+    ///   "crm": {"origin": "https://crm.example.com", "bearer": "a-token-that-does-not-change"},
     ///   "contacts": {"origin": "https://api.example-crm.com", "header": {"name": "X-API-Key", "value": "9f1c"}},
     ///   "tickets": {"origin": "https://tickets.example.com", "basic": {"user": "bot", "password": "..."}},
     ///   "lookup": {"origin": "https://api.example.com", "token": {

@@ -74,7 +74,7 @@
 //!
 //! # fn main() -> Result<(), BoxError> {
 //! # let client = service_fn(|_: Request<BufferedBody>| async { Ok::<_, Infallible>(Response::new(BufferedBody::default())) });
-//! let file = br#"{"crm": {"origin": "https://crm.example.com", "bearer": "a token"}}"#;
+//! let file = br#"{"crm": {"origin": "https://crm.example.com", "bearer": "a-token"}}"#;
 //! let credentials = Credentials::from_json(file, TargetRules::new(), &client)?;
 //! let client = credentials.layer(client); // for lookups, and as the innermost layer of deliveries
 //!
