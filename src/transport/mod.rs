@@ -9,6 +9,7 @@
 //! | [`reqwest(client)`](reqwest()) | `Request<BufferedBody>` | `reqwest` |
 //! | [`tonic(channel)`](tonic()) | the requests of generated gRPC clients | `tonic` |
 //!
+//! [`InterimFlood`] ends a call to a target that answers with nothing but interim answers (1xx).
 //! [`post_json`] makes a request of a value, [`read_json`] a value of a response.
 //!
 //! # Examples
@@ -85,6 +86,7 @@
 //!
 //! As the client's: dropping the future of a call drops the call.
 
+mod interim;
 mod json;
 mod judge;
 #[cfg(feature = "reqwest")]
@@ -100,6 +102,7 @@ pub use self::reqwest::{Reqwest, ReqwestFuture, reqwest};
 #[cfg_attr(docsrs, doc(cfg(feature = "tonic")))]
 pub use self::tonic::{Tonic, tonic};
 pub use self::{
+    interim::{InterimFlood, InterimLimited},
     json::{post_json, read_json},
     service::{Hyper, ResponseFuture, hyper},
 };

@@ -29,7 +29,6 @@
 //!
 //! Dropping the future of a call closes its connection, unless the response is complete.
 
-use crate::interim::{Flood, MOST};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -62,7 +61,7 @@ use tower_webhook::{
     body::BufferedBody,
     outcome::{Outcome, TransportError},
     target::{GuardedResolver, TargetRules},
-    transport,
+    transport::{self, InterimFlood, InterimLimited},
 };
 
 /// How long an idle connection is kept.
@@ -223,8 +222,8 @@ impl Service<Request<BufferedBody>> for HttpsClient {
         // The connector asks the resolver about names only: addresses in a URL are checked here.
         ResponseFuture(match self.rules.check(req.uri()) {
             Ok(()) => {
-                let flood = Flood::of(&mut req);
-                State::Called(self.client.call(req), flood)
+                let flood = InterimFlood::of(&mut req);
+                State::Called(flood.limit(self.client.call(req)))
             }
             Err(error) => State::Forbidden(Some(TransportError::new(Outcome::unsendable(), error))),
         })
@@ -237,10 +236,7 @@ pub struct ResponseFuture(#[pin] State);
 
 #[pin_project(project = StateProj)]
 enum State {
-    Called(
-        #[pin] transport::ResponseFuture<legacy::ResponseFuture>,
-        #[pin] Flood,
-    ),
+    Called(#[pin] InterimLimited<transport::ResponseFuture<legacy::ResponseFuture>>),
     Forbidden(Option<TransportError>),
 }
 
@@ -249,13 +245,7 @@ impl Future for ResponseFuture {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().0.project() {
-            StateProj::Called(call, flood) => match flood.poll(cx) {
-                Poll::Ready(()) => {
-                    let why = format!("more than {MOST} interim answers (1xx) and no other");
-                    Poll::Ready(Err(TransportError::new(Outcome::transient(), why)))
-                }
-                Poll::Pending => call.poll(cx).map_err(settled),
-            },
+            StateProj::Called(call) => call.poll(cx).map_err(settled),
             StateProj::Forbidden(error) => {
                 // A future is not polled after its end.
                 error

@@ -82,8 +82,6 @@ mod error;
 pub mod hook;
 #[cfg(feature = "https")]
 pub mod https;
-#[cfg(feature = "https")]
-mod interim;
 #[cfg(feature = "platform")]
 pub mod platform;
 #[cfg(feature = "probe")]

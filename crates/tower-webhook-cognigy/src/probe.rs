@@ -47,7 +47,6 @@
 //!
 //! Dropping the future of a probe closes its connection.
 
-use crate::interim::Flood;
 use http::{HeaderValue, Request, StatusCode, Uri, header, uri::Scheme};
 use hyper::client::conn::http1;
 use hyper_util::{
@@ -79,6 +78,7 @@ use tower_webhook::{
     InvalidConfig,
     body::BufferedBody,
     target::{ForbiddenTarget, TargetRules},
+    transport::InterimFlood,
 };
 
 /// What the probe says it is (S1).
@@ -266,7 +266,7 @@ async fn get(
     headers.insert(header::ACCEPT, HeaderValue::from_static("*/*"));
     headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
 
-    let mut flood = pin!(Flood::of(&mut req));
+    let mut flood = pin!(InterimFlood::of(&mut req));
     // Both in this task, so that nothing is left when the probe is dropped.
     let (mut connection, mut answer) = (pin!(connection), pin!(sender.send_request(req)));
     let mut ended = false;

@@ -8,7 +8,6 @@ use crate::{
     app::App,
     args::{Args, Delivery, Place, Problem, target_rules},
     events,
-    interim::{self, Limited},
     routes::{self, Errand, Routing},
 };
 use bytes::Bytes;
@@ -45,7 +44,7 @@ use tower_webhook::{
     retry::{Backoff, Budget, HttpExchange, Refusals, RetryConfig},
     stack,
     target::{GuardedResolver, TargetRules},
-    transport,
+    transport::{self, InterimFlood, InterimLimited, TransportError},
 };
 use tower_webhook_cognigy::{credential::CredentialName, probe::Probe, routing::Routes};
 
@@ -105,15 +104,15 @@ impl Client {
 
 impl Service<Request<BufferedBody>> for Client {
     type Response = Response<Incoming>;
-    type Error = BoxError;
-    type Future = Limited<transport::ResponseFuture<legacy::ResponseFuture>>;
+    type Error = TransportError;
+    type Future = InterimLimited<transport::ResponseFuture<legacy::ResponseFuture>>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.0.poll_ready(cx).map_err(Into::into)
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), TransportError>> {
+        Service::<Request<BufferedBody>>::poll_ready(&mut self.0, cx)
     }
 
-    fn call(&mut self, req: Request<BufferedBody>) -> Self::Future {
-        interim::limited(req, |req| self.0.call(req))
+    fn call(&mut self, mut req: Request<BufferedBody>) -> Self::Future {
+        InterimFlood::of(&mut req).limit(self.0.call(req))
     }
 }
 

@@ -35,7 +35,6 @@ mod events;
 mod guesses;
 mod health;
 mod hints;
-mod interim;
 mod metrics;
 mod peer;
 mod routes;
