@@ -43,7 +43,8 @@ const MOST: u32 = 16;
 /// let mut req = Request::post(url).body(BufferedBody::default())?;
 /// let flood = InterimFlood::of(&mut req);
 /// let error = flood.limit(client.ready().await?.call(req)).await.unwrap_err();
-/// assert_eq!(error.to_string(), "more than 16 interim answers (1xx) and no other");
+/// let cause = std::error::Error::source(&error).unwrap();
+/// assert_eq!(cause.to_string(), "more than 16 interim answers (1xx) and no other");
 /// # Ok::<_, tower_webhook::BoxError>(())
 /// # }).unwrap();
 /// ```
