@@ -308,7 +308,7 @@ impl<S, B> Waiting<S, B> {
 
 impl<S, B, ResB> Future for ResponseFuture<S, B>
 where
-    S: Service<Request<B>, Response = Response<ResB>, Error: Into<BoxError>>,
+    S: Service<Request<B>, Response = Response<ResB>, Error: IntoBoxError>,
 {
     type Output = Result<Response<ResB>, BoxError>;
 

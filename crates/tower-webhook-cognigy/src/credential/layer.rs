@@ -2,7 +2,9 @@ use super::{
     Credential, Kind,
     source::{Ask, Token, TokenSource},
 };
-use http::{HeaderName, Request, Response, StatusCode, Uri, header::AUTHORIZATION, uri::Scheme};
+use http::{
+    HeaderName, HeaderValue, Request, Response, StatusCode, Uri, header::AUTHORIZATION, uri::Scheme,
+};
 use pin_project::pin_project;
 use std::{
     fmt,
@@ -11,7 +13,7 @@ use std::{
 };
 use tower_layer::Layer;
 use tower_service::Service;
-use tower_webhook::{BoxError, BoxFuture, InvalidConfig, target::TargetRules};
+use tower_webhook::{BoxError, BoxFuture, IntoBoxError, InvalidConfig, target::TargetRules};
 
 use super::error::TokenError;
 
@@ -80,7 +82,7 @@ impl<S> Layer<S> for CredentialLayer {
 impl<S, B, R> Service<Request<B>> for WithCredential<S>
 where
     S: Service<Request<B>, Response = Response<R>> + Clone,
-    S::Error: Into<BoxError>,
+    S::Error: IntoBoxError,
     B: Clone,
 {
     type Response = Response<R>;
@@ -99,7 +101,8 @@ where
                 if is_ours {
                     req.headers_mut().insert(name, value.clone());
                 } else {
-                    keep_off(&mut req, name, |found| found == value);
+                    let ours = secret(name, value);
+                    keep_off(&mut req, name, |found| found == ours);
                 }
                 Step::plain(self.inner.call(req))
             }
@@ -122,7 +125,7 @@ where
                 }
             }
             Kind::Token(source) => {
-                keep_off(&mut req, &AUTHORIZATION, |found| source.is_current(found));
+                keep_off(&mut req, &AUTHORIZATION, |found| source.has_given(found));
                 Step::plain(self.inner.call(req))
             }
         };
@@ -132,13 +135,20 @@ where
 
 /// Removes a copy of the credential from a request to another origin: whoever repeats a request elsewhere may have
 /// copied its headers.
-fn keep_off<B>(
-    req: &mut Request<B>,
-    name: &HeaderName,
-    is_credential: impl Fn(&http::HeaderValue) -> bool,
-) {
-    if req.headers().get_all(name).iter().any(is_credential) {
+fn keep_off<B>(req: &mut Request<B>, name: &HeaderName, is_ours: impl Fn(&[u8]) -> bool) {
+    let mut values = req.headers().get_all(name).iter();
+    if values.any(|value| is_ours(secret(name, value))) {
         req.headers_mut().remove(name);
+    }
+}
+
+/// What is secret in the value of this header. Of `Authorization` without the scheme, which can be spelled in other ways.
+pub(super) fn secret<'a>(name: &HeaderName, value: &'a HeaderValue) -> &'a [u8] {
+    let value = value.as_bytes();
+    let space = |byte: &u8| *byte == b' ';
+    match value.iter().position(space) {
+        Some(at) if *name == AUTHORIZATION => value[at..].trim_ascii(),
+        _ => value,
     }
 }
 
@@ -233,7 +243,7 @@ impl<S, B> Round<S, B> {
 impl<F, S, B, R> Future for ResponseFuture<F, S, B>
 where
     S: Service<Request<B>, Response = Response<R>, Future = F>,
-    S::Error: Into<BoxError>,
+    S::Error: IntoBoxError,
     F: Future<Output = Result<Response<R>, S::Error>>,
     B: Clone,
 {

@@ -51,7 +51,7 @@
 //!
 //! To requests whose URL has the scheme, host and port of the layer's origin, and to no other. A header of its name that the caller
 //! has set there is replaced. Other requests pass without it: if they carry a copy of it, since a caller repeated a request at
-//! another place, it is taken away; any other value is the caller's own and stays. A request with no host in its URL gets none.
+//! another place, it is taken away, and so is one of the last eight tokens, however its scheme is spelled; any other value is the caller's own and stays. A request with no host in its URL gets none.
 //!
 //! Values are marked as sensitive, so that logs, HPACK and dead letters leave them out, and their memory is overwritten
 //! when the last copy is dropped. What the client writes to its connection is out of reach of that.

@@ -8,7 +8,7 @@ use std::{
 };
 use tower_layer::Layer;
 use tower_service::Service;
-use tower_webhook::{BoxError, InvalidConfig, outcome::Unsendable};
+use tower_webhook::{BoxError, IntoBoxError, InvalidConfig, outcome::Unsendable};
 
 /// The name of a credential in [`Credentials`]: an extension of the requests that need it.
 ///
@@ -136,7 +136,7 @@ impl<S> Layer<S> for Credentials {
 impl<S, B, R> Service<Request<B>> for WithNamed<S>
 where
     S: Service<Request<B>, Response = Response<R>> + Clone,
-    S::Error: Into<BoxError>,
+    S::Error: IntoBoxError,
     B: Clone,
 {
     type Response = Response<R>;

@@ -3,11 +3,14 @@ use super::{
     cache::{Cache, Next},
     error::{Facts, TokenError, TokenErrorKind},
     grant::ClientCredentials,
+    layer::secret,
 };
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, Uri};
+use http::{HeaderValue, Request, Response, Uri, header::AUTHORIZATION};
 use http_body::Body;
+use sha2::{Digest, Sha256};
 use std::{
+    collections::VecDeque,
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -75,6 +78,21 @@ struct Shared {
 struct State {
     cache: Cache<HeaderValue, TokenError>,
     refresh: Option<Refresh>,
+    /// Digests of the last tokens, the current one last: a copy of one before it may be valid still.
+    given: VecDeque<[u8; 32]>,
+}
+
+/// How many tokens are known as one's own.
+const KNOWN_TOKENS: usize = 8;
+
+impl State {
+    fn remember(&mut self, header: &HeaderValue) {
+        if self.given.len() == KNOWN_TOKENS {
+            self.given.pop_front();
+        }
+        let digest = Sha256::digest(secret(&AUTHORIZATION, header));
+        self.given.push_back(digest.into());
+    }
 }
 
 /// How a refresh ended, when it has.
@@ -146,9 +164,10 @@ impl TokenSource {
         state.cache.rejected(token.number, Instant::now())
     }
 
-    /// Whether this is the value of the current token.
-    pub(super) fn is_current(&self, value: &HeaderValue) -> bool {
-        lock(&self.shared.state).cache.current() == Some(value)
+    /// Whether this is the current token, or one of those before it.
+    pub(super) fn has_given(&self, token: &[u8]) -> bool {
+        let digest: [u8; 32] = Sha256::digest(token).into();
+        lock(&self.shared.state).given.contains(&digest)
     }
 
     /// Starts the refresh in a task of its own, which no caller can cancel. The lock is not held: the task can be dropped
@@ -210,7 +229,10 @@ impl Ending {
                 .cache
                 .succeeded(header.clone(), lifetime, self.asked, now);
             match number {
-                Some(number) => Ok(Token { header, number }),
+                Some(number) => {
+                    state.remember(&header);
+                    Ok(Token { header, number })
+                }
                 None => Err(Facts::new(TokenErrorKind::InvalidAnswer)
                     .detail("the token was over before it arrived")),
             }

@@ -13,7 +13,7 @@ use tower::ServiceExt;
 use tower_layer::Layer;
 use tower_service::Service;
 use tower_webhook::{
-    BoxError, BoxFuture,
+    BoxError, BoxFuture, IntoBoxError,
     body::BufferedBody,
     outcome::{Outcome, TransportError},
 };
@@ -86,7 +86,7 @@ impl<S> Service<Input> for Router<S>
 where
     S: Service<Request<BufferedBody>> + Clone + Send + 'static,
     S::Response: Send,
-    S::Error: Into<BoxError>,
+    S::Error: IntoBoxError,
     S::Future: Send,
 {
     type Response = Vec<Routed<S::Response>>;
@@ -136,7 +136,7 @@ async fn deliver<S>(
 ) -> Result<S::Response, BoxError>
 where
     S: Service<Request<BufferedBody>>,
-    S::Error: Into<BoxError>,
+    S::Error: IntoBoxError,
 {
     let req = routes.render(&definition, &input).await?;
     let sent = timeout(definition.timeout(), inner.oneshot(req)).await;

@@ -6,11 +6,12 @@ use std::{
     future::{Ready, ready},
     task::{Context, Poll, Waker},
 };
-use tower::{Layer, Service};
-use tower_webhook::{InvalidConfig, body::BufferedBody, target::TargetRules};
+use tower::{Layer, Service, ServiceExt};
+use tower_webhook::{BoxError, InvalidConfig, body::BufferedBody, target::TargetRules};
 use tower_webhook_cognigy::credential::{
     ClientCredentials, Credential, CredentialLayer, Credentials, TokenSource, TokenSourceBuilder,
 };
+use tower_webhook_cognigy::rate_limit::RateLimitLayer;
 
 /// Answers at once, without an allocation.
 #[derive(Clone)]
@@ -158,6 +159,36 @@ fn a7_9_nothing_shows_a_secret() {
         shown.contains("TokenSource(api.example.com/token)"),
         "{shown}"
     );
+}
+
+/// A compiler that proves `From` for one lifetime only refuses these, unless the bounds say it otherwise.
+#[tokio::test]
+async fn a_call_over_a_service_whose_error_is_boxed_can_be_spawned() {
+    fn peer() -> impl Service<
+        Request<BufferedBody>,
+        Response = Response<BufferedBody>,
+        Error = BoxError,
+        Future: Send,
+    > + Clone
+    + Send
+    + 'static {
+        Peer.map_err(BoxError::from)
+    }
+    let req = || {
+        let url = "https://api.example.com/";
+        Request::get(url).body(BufferedBody::default()).unwrap()
+    };
+    let credential = Credential::bearer("t").unwrap();
+    let layer = CredentialLayer::new(credential, "https://api.example.com").unwrap();
+    let service = layer.layer(peer());
+    let one = tokio::spawn(async move { service.oneshot(req()).await.is_ok() });
+    let service = Credentials::new().layer(peer());
+    let named = tokio::spawn(async move { service.oneshot(req()).await.is_ok() });
+    let service = RateLimitLayer::documents().layer(peer());
+    let limited = tokio::spawn(async move { service.oneshot(req()).await.is_ok() });
+    for call in [one, named, limited] {
+        assert!(call.await.unwrap());
+    }
 }
 
 #[tokio::test]

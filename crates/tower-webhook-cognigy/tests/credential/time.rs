@@ -155,6 +155,39 @@ async fn a0_a_token_is_kept_and_refreshed_a_minute_before_its_end() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a7_5_another_host_gets_no_copy_of_a_former_token_however_its_scheme_is_spelled() {
+    let endpoint = Endpoint::new(|number| granted(number, 3600));
+    let service = service_fn(|req: Request<BufferedBody>| async move {
+        let sent = req.headers().get(AUTHORIZATION);
+        let sent = sent.map_or("none", |value| value.to_str().unwrap());
+        Ok::<_, Infallible>(Response::new(BufferedBody::from(sent.to_owned())))
+    });
+    let token = CredentialLayer::new(Credential::token(endpoint.source()), URL).unwrap();
+    let token = Api::new(token.layer(service));
+    let fixed = CredentialLayer::new(Credential::bearer("t-3").unwrap(), URL).unwrap();
+    let fixed = Api::new(fixed.layer(service));
+    for number in 1..=10 {
+        assert_eq!(call(&token).await.unwrap(), format!("Bearer t-{number}"));
+        advance(seconds(3600)).await;
+    }
+    let at_other = async |api: &Api, value: &str| {
+        let req = Request::get("https://other.example.com/").header(AUTHORIZATION, value);
+        let req = req.body(BufferedBody::default()).unwrap();
+        let body = api.clone().oneshot(req).await.unwrap().into_body();
+        String::from_utf8(body.into_bytes().into()).unwrap()
+    };
+    for copy in ["Bearer t-3", "bearer t-3", "BEARER   t-3", "Token t-3"] {
+        assert_eq!(at_other(&token, copy).await, "none", "{copy}");
+        assert_eq!(at_other(&fixed, copy).await, "none", "{copy}");
+    }
+    assert_eq!(at_other(&token, "Bearer t-10").await, "none");
+    // Eight are known; and the caller's own stays.
+    assert_eq!(at_other(&token, "Bearer t-2").await, "Bearer t-2");
+    assert_eq!(at_other(&token, "Bearer t").await, "Bearer t");
+    assert_eq!(at_other(&fixed, "Basic dTpw").await, "Basic dTpw");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_lifetime_that_is_not_told_is_an_hour_and_a_huge_one_a_day() {
     for (told, lifetime) in [("null", 3600), ("1e300", 24 * 3600), ("\"7200\"", 7200)] {
         let endpoint = Endpoint::new(move |number| granted(number, told));
