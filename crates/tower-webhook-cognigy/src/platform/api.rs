@@ -17,13 +17,16 @@ use crate::{
     credential::Credential,
     rate_limit::RateLimitLayer,
 };
-use futures_util::stream::Stream;
+use futures_util::stream::{self, Stream, StreamExt};
 use http::Method;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
-use std::{fmt, time::Duration};
-use tokio::time::{Instant, sleep};
-use tower_webhook::{InvalidConfig, outcome::Unsendable};
+use std::{fmt, future::ready, time::Duration};
+use tokio::time::{Instant, sleep, timeout};
+use tower_webhook::{
+    InvalidConfig,
+    outcome::{Outcome, TransportError, Unsendable},
+};
 
 /// Before the path of each resource.
 const PREFIX: &str = "/new/v2.0";
@@ -32,6 +35,8 @@ const PREFIX: &str = "/new/v2.0";
 const FIRST_LOOK: Duration = Duration::from_secs(1);
 /// The longest wait before a task is looked at again.
 const LONGEST_LOOK: Duration = Duration::from_secs(15);
+/// How long before the end a task is looked at for the last time.
+const LAST_LOOK: Duration = Duration::from_secs(1);
 
 /// A client of the management API. Clones share everything.
 ///
@@ -89,7 +94,8 @@ impl ApiClient {
     ///
     /// # Errors
     ///
-    /// The stream ends with the first [`ApiError`]. A cursor that comes again, or more than 10,000 pages, is
+    /// The stream ends with the first [`ApiError`]. It is [`InvalidRequest`](crate::ApiErrorKind::InvalidRequest), and nothing
+    /// is sent, if `resources` has empty segments, segments of dots, a query, or characters that are not encoded. A cursor that comes again, or more than 10,000 pages, is
     /// [`UnexpectedResponse`](crate::ApiErrorKind::UnexpectedResponse).
     pub fn list<T: DeserializeOwned + Send + 'static>(
         &self,
@@ -353,27 +359,40 @@ impl ApiClient {
     }
 
     /// Reads a task again and again until it has [ended](super::TaskStatus::is_final), after 1 s, 2 s, 4 s and so on, up to
-    /// 15 s. After `at_most` the task is returned as it was last seen: ask its status.
+    /// 15 s, the last time one second before the end. After `at_most` the task is returned as it was last seen, also if a
+    /// read is not answered: ask its status.
     ///
     /// # Errors
     ///
-    /// [`ApiError`] of the first read that fails, after its retries.
+    /// [`ApiError`] of the first read that fails, after its retries;
+    /// [`Transport`](crate::ApiErrorKind::Transport), if no read is answered within `at_most`.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future ends the reading. The task goes on.
     pub async fn wait_for_task(&self, id: &MongoId, at_most: Duration) -> Result<Task, ApiError> {
         let began = Instant::now();
+        let left = || at_most.saturating_sub(began.elapsed());
         let mut wait = FIRST_LOOK;
-        loop {
-            let task = self.task(id).await?;
-            let left = at_most.saturating_sub(began.elapsed());
-            if task.status.is_final() || left.is_zero() {
+        let mut last = None;
+        while let Ok(task) = timeout(left(), self.task(id)).await {
+            let task = task?;
+            if task.status.is_final() {
                 return Ok(task);
             }
-            sleep(wait.min(left)).await;
+            if left() <= LAST_LOOK {
+                sleep(left()).await;
+                return Ok(task);
+            }
+            last = Some(task);
+            sleep(wait.min(left().saturating_sub(LAST_LOOK))).await;
             wait = (wait * 2).min(LONGEST_LOOK);
         }
+        last.ok_or_else(|| {
+            let why = format!("no answer within {at_most:?}");
+            let error = TransportError::new(Outcome::transient(), why);
+            ApiError::of_call("read the task", error.into())
+        })
     }
 
     /// Lists audit events. They are kept for [30 days](limits::AUDIT_EVENTS).
@@ -586,8 +605,14 @@ impl ApiClient {
         resources: &str,
         query: ListQuery,
     ) -> impl Stream<Item = Result<T, ApiError>> + Send + use<T> {
-        let path = format!("{PREFIX}/{resources}");
-        pages(&self.connection, operation, path, query)
+        let path = match below(resources) {
+            Ok(path) => path,
+            Err(error) => {
+                let error = ApiError::invalid(operation, error);
+                return stream::once(ready(Err(error))).right_stream();
+            }
+        };
+        pages(&self.connection, operation, path, query).left_stream()
     }
 
     async fn get<T: DeserializeOwned>(
@@ -607,6 +632,24 @@ impl ApiClient {
     ) -> Result<(), ApiError> {
         self.connection.call(operation, req).await.map(drop)
     }
+}
+
+/// The path of resources. Nothing in it leads out of [`PREFIX`], also not for a server that decodes it first.
+fn below(resources: &str) -> Result<String, Unsendable> {
+    let is_plain = |byte: u8| byte.is_ascii_graphic() && !b"?#\\".contains(&byte);
+    let lower = resources.to_ascii_lowercase();
+    let hides = ["%2e", "%2f", "%5c"]
+        .iter()
+        .any(|code| lower.contains(code));
+    let mut segments = resources.split('/');
+    if hides
+        || !resources.bytes().all(is_plain)
+        || segments.any(|segment| matches!(segment, "" | "." | ".."))
+    {
+        let why = format!("`{}` is no path of resources", resources.escape_debug());
+        return Err(Unsendable::because(why));
+    }
+    Ok(format!("{PREFIX}/{resources}"))
 }
 
 /// A request about a session. Its id may have any characters.

@@ -9,11 +9,17 @@ use crate::{
     connection::{Connection, request_json, segment},
     credential::Credential,
 };
-use http::{Method, Uri};
+use http::{Method, Response, Uri};
 use serde::Serialize;
 use serde_json::{Map, Number, Value};
-use std::fmt;
-use tower_webhook::{InvalidConfig, outcome::Unsendable, signature::Secret};
+use std::{error::Error as _, fmt};
+use tower_webhook::{
+    InvalidConfig,
+    body::BufferedBody,
+    outcome::{TransportError, Unsendable},
+    signature::Secret,
+    transport,
+};
 
 /// A client of one endpoint: messages to a flow, and to its user.
 ///
@@ -95,15 +101,18 @@ impl EndpointClient {
     ///
     /// # Errors
     ///
-    /// [`ApiError`]; nothing is sent if the message has neither text nor data.
+    /// [`ApiError`]. [`UnexpectedResponse`](crate::ApiErrorKind::UnexpectedResponse), if the response is not empty and is no
+    /// [`Reply`], such as a page of HTML: the flow may have run, and its outputs are lost. Nothing is sent if the message has neither text nor data.
     pub async fn send(&self, message: &Message) -> Result<Reply, ApiError> {
         const OPERATION: &str = "send the message";
         let path = format!("/{}", self.token.as_str());
         let res = self.post(OPERATION, &path, message).await?;
-        let status = res.status();
-        let body = res.into_body();
-        Reply::read(body.as_bytes())
-            .map_err(|error| ApiError::unexpected(OPERATION, status, &body, error.to_string()))
+        let (status, body) = (res.status(), res.body().clone());
+        Reply::read(res).await.map_err(|error| {
+            // The cause names the field, and quotes nothing.
+            let cause = error.source().map(ToString::to_string);
+            ApiError::unexpected(OPERATION, status, &body, cause.unwrap_or_default())
+        })
     }
 
     /// Sends a message to the flow from outside of its conversation. The user gets the outputs of the flow.
@@ -150,7 +159,7 @@ impl EndpointClient {
         operation: &'static str,
         path: &str,
         message: &Message,
-    ) -> Result<http::Response<tower_webhook::body::BufferedBody>, ApiError> {
+    ) -> Result<Response<BufferedBody>, ApiError> {
         let req = message
             .checked()
             .and_then(|message| request_json(Method::POST, path, message));
@@ -388,13 +397,22 @@ open_struct! {
     }
 }
 
+/// Whether a body is empty, or a word or two. Neither HTML nor a piece of a reply is.
+fn is_word(body: &[u8]) -> bool {
+    let is_plain = |byte: &u8| {
+        byte.is_ascii_alphanumeric() || byte.is_ascii_whitespace() || b".,!-_".contains(byte)
+    };
+    body.len() <= 64 && body.iter().all(is_plain)
+}
+
 /// The response to a message.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Reply {
     /// A REST Endpoint has responded with the outputs of the flow.
     Rest(RestReply),
-    /// The message was taken; outputs go another way. What the response says is not documented.
+    /// The message was taken; outputs go another way. What the response says is not documented: it is empty, JSON that is no
+    /// reply, or up to 64 letters, digits, spaces and `.,!-_`, such as `OK`.
     Accepted,
 }
 
@@ -408,12 +426,14 @@ impl Reply {
     }
 
     /// A response is of a REST Endpoint if it is an object with an `outputStack`.
-    fn read(body: &[u8]) -> Result<Self, serde_json::Error> {
-        match serde_json::from_slice::<Value>(body) {
-            Ok(value) if value.get("outputStack").is_some() => {
-                serde::Deserialize::deserialize(value).map(Self::Rest)
-            }
-            _ => Ok(Self::Accepted),
+    async fn read(res: Response<BufferedBody>) -> Result<Self, TransportError> {
+        if is_word(res.body().as_bytes()) {
+            return Ok(Self::Accepted);
         }
+        let value: Value = transport::read_json(res.clone()).await?;
+        if value.get("outputStack").is_none() {
+            return Ok(Self::Accepted);
+        }
+        transport::read_json(res).await.map(Self::Rest)
     }
 }

@@ -149,7 +149,7 @@ pub(super) fn pages<T: DeserializeOwned + Send + 'static>(
         let path = at.query.path(&at.path, &at.next);
         let req = request(Method::GET, &path);
         let page: Page<T> = at.connection.json(operation, req).await?;
-        at.read += page.items.len() as u64;
+        at.read = at.read.saturating_add(page.items.len() as u64);
         let cursor = page.next_cursor.or(page.next);
         let cursor = cursor.filter(|cursor| !cursor.is_empty());
         let more = match (cursor, &at.next) {

@@ -24,8 +24,9 @@
 //!
 //! The fields of the platform's typings (O) have types. All are optional but those that say what a thing is: real
 //! outputs leave out what the typings require. Fields without a type, and fields that are `null`, are in `other`.
-//! What was read is written back as equal JSON: numbers keep their value, and members their names, but not their
-//! order. A field twice is an error.
+//! What was read is written back as equal JSON: numbers keep their value if they are of `i64`, `u64` or `f64`, and members
+//! their names, but not their order. An integer beyond `u64` becomes the nearest `f64`; a number beyond `f64`, such as
+//! `1e400`, cannot be read, as `serde_json` has it, nor can what it stands in. A field twice is an error.
 //!
 //! The author of a flow can put anything into `data`. When that does not fit the typings, reading fails and names
 //! the field; [`WebhookDelivery::data`] still has the text.

@@ -113,7 +113,7 @@
 //! | --- | --- |
 //! | who may call `/inject/{URLToken}` and `/notify/{URLToken}`, and with which body exactly | sends `{userId, sessionId, text, data}`, and the credential of the connection, whose header can be any |
 //! | have the old routes gone | [`legacy_inject`](ApiClient::legacy_inject) explains a 404 and a 410 |
-//! | what a Webhook Endpoint responds to a message | any 2xx is [`Reply::Accepted`] |
+//! | what a Webhook Endpoint responds to a message | a 2xx that is empty, JSON or a word such as `OK` is [`Reply::Accepted`]; another text is an error |
 //! | the status for a wrong `X-Webhook-Key` | whatever it is, it is an error with this status |
 //! | timeout, retries and order of a Webhook Endpoint's deliveries | answer 200 at once |
 //! | the headers of Live Agent's and Voice Gateway's signatures | those of Chatwoot and jambonz; Voice Gateway's can be set |

@@ -1,6 +1,6 @@
 //! Open objects and open enums: what is documented has a type, and what is not survives.
 
-use serde::de::{Deserialize, Error, MapAccess};
+use serde::de::{Deserialize, DeserializeOwned, Error, MapAccess};
 use serde_json::{Map, Value};
 
 /// An enum of documented names, and `Other` for the rest.
@@ -65,8 +65,12 @@ pub(super) use open_enum;
 /// The fields in `required { .. }` must be there. The others are optional, because documents and the outputs of
 /// real flows differ in what they leave out. A `null` stays in `other`, so that it is written back as `null`
 /// until the field is set. `Debug` names the fields that are present, and never shows a value.
+///
+/// With `lenient` before it, an optional field that does not fit its type is in `other` too: one field of one item then
+/// loses no page of a list. Without it, it is an error.
 macro_rules! open_struct {
     (
+        @$optional:ident
         $(#[$meta:meta])*
         pub struct $name:ident {
             $(required { $($(#[$required_meta:meta])* pub $required:ident: $required_type:ty = $required_key:literal,)+ })?
@@ -79,7 +83,7 @@ macro_rules! open_struct {
         pub struct $name {
             $($($(#[$required_meta])* #[doc = concat!("`", $required_key, "`, required.")] pub $required: $required_type,)+)?
             $($(#[$field_meta])* #[doc = concat!("`", $key, "`.")] pub $field: Option<$type>,)*
-            /// The fields without a type, and those that are `null`.
+            /// The fields without a type, and those whose value is not of their type, such as `null`.
             pub other: serde_json::Map<String, serde_json::Value>,
         }
 
@@ -139,7 +143,7 @@ macro_rules! open_struct {
                                 $($($required_key => {
                                     $crate::platform::open::required(&mut map, $required_key, &mut $required)?;
                                 })+)?
-                                $($key => $crate::platform::open::optional(&mut map, $key, &mut $field, &mut other)?,)*
+                                $($key => $crate::platform::open::$optional(&mut map, $key, &mut $field, &mut other)?,)*
                                 _ => $crate::platform::open::keep(&mut map, key, &mut other)?,
                             }
                         }
@@ -156,6 +160,8 @@ macro_rules! open_struct {
             }
         }
     };
+    (lenient $($of:tt)*) => { open_struct! { @lenient $($of)* } };
+    ($($of:tt)*) => { open_struct! { @optional $($of)* } };
 }
 pub(super) use open_struct;
 
@@ -185,6 +191,24 @@ pub(super) fn optional<'de, A: MapAccess<'de>, T: Deserialize<'de>>(
     *field = map.next_value()?;
     if field.is_none() {
         other.insert(key.to_owned(), Value::Null);
+    }
+    Ok(())
+}
+
+/// Reads an optional field; what does not fit goes to `other`.
+pub(super) fn lenient<'de, A: MapAccess<'de>, T: DeserializeOwned>(
+    map: &mut A,
+    key: &'static str,
+    field: &mut Option<T>,
+    other: &mut Map<String, Value>,
+) -> Result<(), A::Error> {
+    if field.is_some() || other.contains_key(key) {
+        return Err(A::Error::duplicate_field(key));
+    }
+    let value: Value = map.next_value()?;
+    *field = T::deserialize(&value).ok();
+    if field.is_none() {
+        other.insert(key.to_owned(), value);
     }
     Ok(())
 }

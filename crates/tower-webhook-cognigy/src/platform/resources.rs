@@ -1,6 +1,7 @@
 //! Resources of the management API, as it returns them.
 //!
-//! Times are seconds since 1970 where they are numbers, and RFC 3339 where they are texts (O).
+//! Times are seconds since 1970 where they are numbers, and RFC 3339 where they are texts (O). A field whose value is not of
+//! its type, such as a time with a fraction, is in `other` as it was read. An id and a status must fit: calls are made of them.
 
 use super::{
     id::{MongoId, UrlToken},
@@ -92,6 +93,7 @@ open_enum! {
 }
 
 open_struct! {
+    lenient
     /// An endpoint: in a list with the fields up to `override_snapshot_connections`, by itself with all (O).
     pub struct Endpoint {
         required {
@@ -144,6 +146,7 @@ impl Endpoint {
 }
 
 open_struct! {
+    lenient
     /// The transformer of an endpoint.
     #[derive(Default)]
     pub struct Transformer {
@@ -160,6 +163,7 @@ open_struct! {
 }
 
 open_struct! {
+    lenient
     /// An API key of an endpoint, without the key (O, 2026.13).
     pub struct EndpointKey {
         required {
@@ -223,6 +227,7 @@ impl TaskStatus {
 }
 
 open_struct! {
+    lenient
     /// A task: a training, a snapshot, an import and the like (O).
     pub struct Task {
         required {
@@ -269,14 +274,15 @@ open_enum! {
 }
 
 open_struct! {
+    lenient
     /// An audit event. The documentation has `id` and `modifiedResources` (O), the typings `_id` and `chain` (O?): both
     /// are read.
     pub struct AuditEvent {
         required {
             pub kind: AuditEventType = "type",
-            /// RFC 3339.
-            pub timestamp: Box<str> = "timestamp",
         }
+        /// RFC 3339.
+        pub timestamp: Box<str> = "timestamp",
         pub id: MongoId = "id",
         pub mongo_id: MongoId = "_id",
         /// What was done, such as `cancelTask`.
@@ -295,6 +301,7 @@ open_struct! {
 }
 
 open_struct! {
+    lenient
     /// A resource of an audit event, from the outermost to the innermost.
     #[derive(Default)]
     pub struct ModifiedResource {
@@ -310,6 +317,7 @@ open_struct! {
 }
 
 open_struct! {
+    lenient
     /// A conversation, without its messages (O).
     #[derive(Default)]
     pub struct Conversation {
@@ -349,6 +357,7 @@ open_enum! {
 }
 
 open_struct! {
+    lenient
     /// An input or output of a conversation (O).
     #[derive(Default)]
     pub struct ConversationEntry {
@@ -391,6 +400,7 @@ impl ConversationEntry {
 }
 
 open_struct! {
+    lenient
     /// A contact's profile (O?).
     pub struct Profile {
         required {
@@ -425,6 +435,7 @@ open_enum! {
 }
 
 open_struct! {
+    lenient
     /// An entry of a project's log, kept for a day (O).
     #[derive(Default)]
     pub struct LogEntry {

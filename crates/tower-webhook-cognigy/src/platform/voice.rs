@@ -93,11 +93,14 @@ impl CallStatus {
 }
 
 open_struct! {
+    lenient
     /// A call, and what has happened in it. The fields of single events (`sip`, `speech`, `digits`, `greeting` and
     /// others) are in `other`.
     ///
     /// The body that Voice Gateway posts to the `notifyUrl` of an outbound call is not documented except for its
     /// status; that it has these fields is an inference (I).
+    ///
+    /// A field whose value is not of its type, such as a number as text, is in `other` as well.
     #[derive(Default)]
     pub struct Call {
         pub call_sid: Box<str> = "call_sid",

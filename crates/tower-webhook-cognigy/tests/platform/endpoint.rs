@@ -86,7 +86,15 @@ async fn b4_a_webhook_endpoint_takes_the_message_whatever_it_says() {
     let (_server, endpoint) = endpoint(&fake, WEBHOOK).await;
     assert_eq!(endpoint.send(&hello()).await.unwrap(), Reply::Accepted);
     assert!(endpoint.send(&hello()).await.unwrap().outputs().is_empty());
-    for body in ["OK", "{}", r#"{"status":"accepted"}"#, "[1]"] {
+    for body in [
+        "",
+        "OK",
+        "Accepted.\n",
+        r#""ok""#,
+        "{}",
+        r#"{"status":"accepted"}"#,
+        "[1]",
+    ] {
         fake.seen()
             .script
             .push_back(http::Response::new(body.into()));
@@ -96,11 +104,37 @@ async fn b4_a_webhook_endpoint_takes_the_message_whatever_it_says() {
             "{body}"
         );
     }
-    fake.seen()
-        .script
-        .push_back(http::Response::new(r#"{"outputStack":{}}"#.into()));
-    let error = endpoint.send(&hello()).await.unwrap_err();
-    assert_eq!(error.kind(), ApiErrorKind::UnexpectedResponse);
+}
+
+#[tokio::test]
+async fn b4_a_reply_that_cannot_be_read_is_an_error_that_quotes_nothing() {
+    let fake = Fake::default();
+    let (_server, endpoint) = endpoint(&fake, REST).await;
+    let deep = format!(
+        r#"{{"outputStack":[{{"data":{}{}}}]}}"#,
+        "[".repeat(200),
+        "]".repeat(200)
+    );
+    for body in [
+        r#"{"outputStack":{}}"#,
+        r#"{"outputStack":null}"#,
+        r#"{"outputStack":["s3cret"]}"#,
+        r#"{"outputStack":[{"text":{"s3cret":1}}]}"#,
+        r#"{"text":"s3cret","outputStack":[{"text":"s3c"#,
+        r#"{"outputStack":[{"data":{"s3cret":1e400}}]}"#,
+        r#"{"outputStack":[{"text":"\ud800 s3cret"}]}"#,
+        "<html>s3cret</html>",
+        "s3cret: a long text that is not JSON, and that no webhook endpoint says",
+        &deep,
+    ] {
+        let script = http::Response::new(body.to_owned().into());
+        fake.seen().script.push_back(script);
+        let error = endpoint.send(&hello()).await.unwrap_err();
+        assert_eq!(error.kind(), ApiErrorKind::UnexpectedResponse, "{body}");
+        let cause = std::error::Error::source(&error).unwrap().to_string();
+        let said = format!("{error} {error:?} {cause}");
+        assert!(!cause.is_empty() && !said.contains("s3c"), "{said}");
+    }
 }
 
 #[tokio::test]

@@ -474,6 +474,33 @@ async fn b8_a_task_that_does_not_end_is_returned_at_the_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn b8_a_read_of_a_task_that_is_not_answered_ends_at_the_deadline_too() {
+    for (answers, calls) in [(0, 1), (2, 3)] {
+        let count = Arc::new(AtomicUsize::new(0));
+        let seen = count.clone();
+        let transport = service_fn(move |_: Request<BufferedBody>| {
+            let at = seen.fetch_add(1, Ordering::Relaxed);
+            async move {
+                if at >= answers {
+                    std::future::pending::<()>().await;
+                }
+                Ok::<_, Infallible>(task("active"))
+            }
+        });
+        let connection = Connection::builder("https://api.test").transport(transport);
+        let api = ApiClient::over(connection.build().unwrap());
+        let began = Instant::now();
+        let last = api.wait_for_task(&id(ID), Duration::from_secs(10)).await;
+        assert_eq!(began.elapsed().as_secs(), 10);
+        assert_eq!(count.load(Ordering::Relaxed), calls);
+        match last {
+            Ok(task) => assert_eq!((task.status, answers), (TaskStatus::Active, 2)),
+            Err(error) => assert_eq!((error.kind(), answers), (ApiErrorKind::Transport, 0)),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn b8_waiting_for_a_task_ends_when_it_is_dropped() {
     let (api, calls) = answered(|_, _| task("active"));
     let id = id(ID);
@@ -637,6 +664,77 @@ async fn resources_of_any_kind_are_listed_as_types_of_ones_own() {
         .await
         .unwrap();
     assert_eq!(flows, items(3));
+}
+
+#[tokio::test]
+async fn resources_that_are_no_path_below_the_api_are_refused_before_the_network() {
+    let (api, calls) = answered(|_, _| page(&json!([]), ""));
+    for wrong in [
+        "",
+        "/flows",
+        "flows/",
+        "a//b",
+        "../../../auth/x?y=1",
+        "a/../b",
+        "./a",
+        "a/%2e%2E/b",
+        "a%2Fb",
+        "a%5cb",
+        "a\\b",
+        "flows?x=1",
+        "flows#x",
+        "a b",
+        "a\nb",
+        "flöws",
+    ] {
+        let all: Vec<Result<Value, _>> = api.list(wrong, ListQuery::new()).collect().await;
+        assert_eq!(all.len(), 1, "{wrong}");
+        let error = all.into_iter().next().unwrap().unwrap_err();
+        assert_eq!(error.kind(), ApiErrorKind::InvalidRequest, "{wrong}");
+        let cause = std::error::Error::source(&error).unwrap();
+        let cause = cause.source().unwrap().to_string();
+        assert!(
+            cause.contains(&*wrong.escape_debug().to_string()),
+            "{cause}"
+        );
+    }
+    assert_eq!(calls.load(Ordering::Relaxed), 0);
+    for fine in ["flows", "projects/5e99/snapshots", "a.b/..c/%20/x~y_z-1"] {
+        let all: Result<Vec<Value>, _> = api.list(fine, ListQuery::new()).try_collect().await;
+        assert_eq!(all.unwrap(), [Value::Null; 0], "{fine}");
+    }
+}
+
+#[tokio::test]
+async fn a_list_that_leaves_out_more_than_there_can_be_is_empty_or_ends() {
+    let (api, calls) = answered(|_, _| {
+        let page = json!({"items": [{"_id": ID}], "total": u64::MAX});
+        Response::new(BufferedBody::from(page.to_string()))
+    });
+    let query = ListQuery::new().skip(u64::MAX);
+    let all: Vec<Endpoint> = api.endpoints(query).try_collect().await.unwrap();
+    assert_eq!((all.len(), calls.load(Ordering::Relaxed)), (1, 1));
+}
+
+#[tokio::test]
+async fn a_field_that_does_not_fit_loses_neither_the_item_nor_its_page() {
+    let items = json!([
+        {"_id": ID, "createdAt": "2024-01-01T00:00:00Z", "lastChanged": 1_700_000_000.5, "URLToken": "", "name": "first"},
+        {"_id": ID, "createdAt": 1_700_000_000, "active": "yes", "name": null},
+    ]);
+    let sent = items.clone();
+    let (api, _) =
+        answered(move |_, _| Response::new(BufferedBody::from(json!({"items": sent}).to_string())));
+    let found: Vec<Endpoint> = api.endpoints(ListQuery::new()).try_collect().await.unwrap();
+    assert_eq!((found[0].created_at, &found[0].url_token), (None, &None));
+    assert_eq!(found[0].other["createdAt"], "2024-01-01T00:00:00Z");
+    assert_eq!(found[0].other["lastChanged"], 1_700_000_000.5);
+    assert_eq!(found[0].name.as_deref(), Some("first"));
+    assert_eq!(
+        (found[1].created_at, found[1].active),
+        (Some(1_700_000_000), None)
+    );
+    assert_eq!(serde_json::to_value(&found).unwrap(), items);
 }
 
 #[tokio::test]

@@ -154,6 +154,13 @@ fn b6_documented_voice_gateway_events_are_read_and_written_back_unchanged() {
     );
     assert_eq!(failed.msgid.as_deref(), Some("6pAjboxUDzavLME7JMUMUC"));
 
+    let texts: VoiceEvent = unchanged(
+        r#"{"event":"CALL_COMPLETED","payload":{"sip_status":"200","duration":"3","from":"+49"}}"#,
+    );
+    let call = texts.payload.unwrap();
+    assert_eq!((call.sip_status, call.from.as_deref()), (None, Some("+49")));
+    assert_eq!(call.other["sip_status"], "200");
+
     let machine: VoiceEvent = unchanged(
         r#"{"payload":{"call_status":"in-progress","originating_sip_trunk_name":"Twilio","type":"amd_machine_detected",
             "reason":"long greeting","greeting":"Sanctuary was never meant for human kind it was","language":"en-us"},
