@@ -5,8 +5,11 @@
 //! first:
 //!
 //! ```text
-//! retry > rate limit > metrics > breaker > attempt timeout > credential > read the response > transport
+//! retry > credential > rate limit > metrics > breaker > attempt timeout > read the response > transport
 //! ```
+//!
+//! So the rate limit counts what is sent once more after a 401, too. A call that an open breaker or a full rate limit refuses
+//! waits for it, up to 8 times.
 //!
 //! # Settings
 //!
@@ -24,7 +27,9 @@
 //! # Retries
 //!
 //! A request is sent again after 408, 425, 429, 5xx (not 501, 505, 511) and a broken connection, if its method is
-//! idempotent or it has an `Idempotency-Key`; any request, if it provably never left. `Retry-After` is kept, up to a cap.
+//! idempotent or it has an `Idempotency-Key`; any request, if it provably never left, and a registration of the documents'
+//! API after 429, which says that it was not taken. `Retry-After` is kept, up to the
+//! [limit](tower_webhook::retry::HintLimit) of the retry settings, by default 5 minutes.
 //! 401 and 409 are never sent again; a token that is refused is renewed once by the credential.
 //!
 //! # Cancel safety
@@ -39,10 +44,11 @@ use crate::{
     rate_limit::RateLimitLayer,
 };
 use bytes::{Buf, BytesMut};
-use http::{HeaderValue, Method, Request, Response, Uri, header, uri::PathAndQuery};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header, uri::PathAndQuery};
 use http_body::Body;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::{
     collections::HashSet,
@@ -61,9 +67,12 @@ use tower_layer::Identity;
 use tower_webhook::{
     BoxError, BoxFuture, InvalidConfig, RetryWithJitterLayer,
     body::BufferedBody,
+    cognigy::presets,
     metrics::DeliveryMetrics,
-    outcome::{Classify, HttpClassifier, MakeClassifier, Outcome, TransportError, Unsendable},
-    retry::{Backoff, HttpExchange, Jitter, RetryConfig},
+    outcome::{
+        Classify, ClassifyHttp, HttpClassifier, MakeClassifier, Outcome, TransportError, Unsendable,
+    },
+    retry::{Backoff, HttpExchange, Jitter, Refusals, RetryConfig},
     stack,
     target::TargetRules,
     transport,
@@ -99,6 +108,9 @@ type Calls = BoxCloneSyncService<Request<BufferedBody>, Response<BufferedBody>, 
 pub struct Connection {
     base: Arc<Uri>,
     calls: Calls,
+    /// Like `calls`, for what may be repeated after 429 though its method may not.
+    creations: Calls,
+    credential: Option<Credential>,
     metrics: DeliveryMetrics,
 }
 
@@ -201,21 +213,30 @@ impl Connection {
         operation: &'static str,
         req: Result<Request<BufferedBody>, Unsendable>,
     ) -> Result<Response<BufferedBody>, ApiError> {
+        self.call_by(&self.calls, operation, req).await
+    }
+
+    async fn call_by(
+        &self,
+        calls: &Calls,
+        operation: &'static str,
+        req: Result<Request<BufferedBody>, Unsendable>,
+    ) -> Result<Response<BufferedBody>, ApiError> {
         let req = req
             .and_then(|req| self.resolved(req))
             .map_err(|error| ApiError::invalid(operation, error))?;
         let judge = HttpClassifier::new().make_classifier(&req);
-        let sent = self.calls.clone().oneshot(req).await;
+        let asked = req.body().clone();
+        let sent = calls.clone().oneshot(req).await;
         let res = sent.map_err(|error| ApiError::of_call(operation, error))?;
         if res.status().is_success() {
             return Ok(res);
         }
         let outcome = judge.classify(Ok::<_, &BoxError>(&res));
-        Err(ApiError::of_response(
-            operation,
-            &res,
-            outcome.retry_after(),
-        ))
+        let error = ApiError::of_response(operation, &res, outcome.retry_after());
+        let mut secrets = secrets(asked.as_bytes());
+        secrets.extend(self.credential.as_ref().and_then(Credential::sent));
+        Err(error.hide(secrets.iter().map(String::as_str)))
     }
 
     /// Sends a request, and reads the JSON of the answer.
@@ -224,14 +245,30 @@ impl Connection {
         operation: &'static str,
         req: Result<Request<BufferedBody>, Unsendable>,
     ) -> Result<T, ApiError> {
-        let res = self.call(operation, req).await?;
-        let (status, body) = (res.status(), res.body().clone());
-        let read = transport::read_json(res).await;
-        read.map_err(|error| {
-            // The cause names the field; that it failed is said by the kind.
-            let cause = std::error::Error::source(&error).map(ToString::to_string);
-            ApiError::unexpected(operation, status, &body, cause.unwrap_or_default())
-        })
+        read_json(operation, self.call(operation, req).await?).await
+    }
+
+    /// [`json`](Self::json), which must be an object.
+    #[cfg(feature = "documents")]
+    pub(crate) async fn object<T: DeserializeOwned>(
+        &self,
+        operation: &'static str,
+        req: Result<Request<BufferedBody>, Unsendable>,
+    ) -> Result<T, ApiError> {
+        let Object(found) = self.json(operation, req).await?;
+        Ok(found)
+    }
+
+    /// [`object`](Self::object), for a request that makes something: after 429 it is sent again too.
+    #[cfg(feature = "documents")]
+    pub(crate) async fn create<T: DeserializeOwned>(
+        &self,
+        operation: &'static str,
+        req: Result<Request<BufferedBody>, Unsendable>,
+    ) -> Result<T, ApiError> {
+        let res = self.call_by(&self.creations, operation, req).await?;
+        let Object(found) = read_json(operation, res).await?;
+        Ok(found)
     }
 
     /// The request with the address of the API before its path.
@@ -255,6 +292,109 @@ impl Connection {
     }
 }
 
+async fn read_json<T: DeserializeOwned>(
+    operation: &'static str,
+    res: Response<BufferedBody>,
+) -> Result<T, ApiError> {
+    let (status, body) = (res.status(), res.body().clone());
+    let read = transport::read_json(res).await;
+    read.map_err(|error| {
+        // The cause names the field; that it failed is said by the kind.
+        let cause = std::error::Error::source(&error).map(ToString::to_string);
+        ApiError::unexpected(operation, status, &body, cause.unwrap_or_default())
+    })
+}
+
+/// A JSON object. A type whose fields have defaults would take an array for one, too.
+#[cfg(feature = "documents")]
+struct Object<T>(T);
+
+#[cfg(feature = "documents")]
+impl<'de, T: serde::Deserialize<'de>> serde::Deserialize<'de> for Object<T> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        use serde::de::{MapAccess, Visitor, value::MapAccessDeserializer};
+
+        struct OfMap<T>(std::marker::PhantomData<T>);
+
+        impl<'de, T: serde::Deserialize<'de>> Visitor<'de> for OfMap<T> {
+            type Value = Object<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+            }
+        }
+
+        deserializer.deserialize_map(OfMap(std::marker::PhantomData))
+    }
+}
+
+/// The values of a JSON request whose names say that they are secrets.
+fn secrets(body: &[u8]) -> Vec<String> {
+    fn collect(value: &Value, is_secret: bool, found: &mut Vec<String>) {
+        match value {
+            Value::String(text) if is_secret && !text.is_empty() => found.push(text.clone()),
+            Value::Array(all) => all.iter().for_each(|one| collect(one, is_secret, found)),
+            Value::Object(members) => {
+                for (name, value) in members {
+                    let name = name.to_ascii_lowercase();
+                    let names = [
+                        "secret", "password", "token", "apikey", "api_key", "api-key",
+                    ];
+                    let named = names.iter().any(|part| name.contains(part));
+                    // Static headers of a webhook may have anything.
+                    collect(value, is_secret || named || name == "headers", found);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    let mut found = Vec::new();
+    if let Ok(value) = serde_json::from_slice(body) {
+        collect(&value, false, &mut found);
+    }
+    found
+}
+
+/// Judges calls that make something: after 429 they may be repeated, because nothing was made.
+#[derive(Clone)]
+struct Creations {
+    plain: HttpClassifier,
+    repeatable: HttpClassifier,
+}
+
+#[derive(Clone)]
+struct JudgeCreation {
+    plain: ClassifyHttp,
+    repeatable: ClassifyHttp,
+}
+
+impl<B> MakeClassifier<Request<B>> for Creations {
+    type Classifier = JudgeCreation;
+
+    fn make_classifier(&self, req: &Request<B>) -> Self::Classifier {
+        JudgeCreation {
+            plain: self.plain.make_classifier(req),
+            repeatable: self.repeatable.make_classifier(req),
+        }
+    }
+}
+
+impl<B, E: 'static> Classify<Response<B>, E> for JudgeCreation {
+    fn classify(self, result: Result<&Response<B>, &E>) -> Outcome {
+        match result {
+            Ok(res) if res.status() == StatusCode::TOO_MANY_REQUESTS => {
+                self.repeatable.classify(result)
+            }
+            _ => self.plain.classify(result),
+        }
+    }
+}
+
 impl ConnectionBuilder {
     /// Sets who asks. Default: nobody.
     pub fn credential(mut self, credential: Credential) -> Self {
@@ -263,7 +403,8 @@ impl ConnectionBuilder {
     }
 
     /// Sets when and how often a call is tried again. Default: up to 3 retries, after 2 s, 4 s and 8 s with up to 1 s of
-    /// jitter, as the platform's own client does.
+    /// jitter, as the platform's own client does; of registrations up to 4, after 1 s, 2 s, 4 s and 8 s with up to 0.5 s, as
+    /// S2's client does.
     pub fn retry(mut self, retry: RetryConfig) -> Self {
         self.retry = Some(retry);
         self
@@ -331,7 +472,7 @@ impl ConnectionBuilder {
             }
             sealed::Transport::read(client.build())
         };
-        let credential = match self.credential {
+        let credential = match self.credential.clone() {
             Some(credential) => Either::Left(CredentialLayer::with_rules(
                 credential, &self.base, self.rules,
             )?),
@@ -344,19 +485,31 @@ impl ConnectionBuilder {
         let attempt = stack::attempt()
             .attempt_timeout(self.attempt_timeout)
             .metrics(self.metrics.clone())
-            .each_attempt(credential)
             .build()?;
-        let retry = match self.retry {
-            Some(retry) => retry,
-            None => default_retry()?,
+        let (retry, of_creations) = match self.retry {
+            Some(retry) => (retry.clone(), retry),
+            None => (default_retry()?, creation_retry()?),
         };
-        let retry = RetryWithJitterLayer::new(retry)
-            .observe(self.metrics.clone())
-            .exchange(HttpExchange::new());
-        let calls = retry.layer(limit.layer(attempt.layer(transport)));
+        let attempt = limit.layer(attempt.layer(transport));
+        let attempt = Calls::new(
+            credential
+                .layer(attempt.map_err(Into::into))
+                .map_err(Into::into),
+        );
+        let layer = |retry| {
+            RetryWithJitterLayer::new(retry)
+                .observe(self.metrics.clone())
+                .exchange(HttpExchange::new())
+        };
+        let creations = layer(of_creations).classifier(Creations {
+            plain: HttpClassifier::new(),
+            repeatable: HttpClassifier::new().assume_repeatable(true),
+        });
         Ok(Connection {
             base: Arc::new(base),
-            calls: Calls::new(calls.map_err(Into::into)),
+            calls: Calls::new(layer(retry).layer(attempt.clone()).map_err(Into::into)),
+            creations: Calls::new(creations.layer(attempt).map_err(Into::into)),
+            credential: self.credential,
             metrics: self.metrics,
         })
     }
@@ -369,8 +522,20 @@ fn default_retry() -> Result<RetryConfig, InvalidConfig> {
     RetryConfig::builder()
         .attempts(4)
         .backoff(backoff.build()?)
+        .refusals(REFUSALS)
         .build()
 }
+
+/// S2's: up to 4 retries, after 1 s, 2 s, 4 s and 8 s with up to 0.5 s of jitter.
+fn creation_retry() -> Result<RetryConfig, InvalidConfig> {
+    RetryConfig::builder()
+        .schedule(presets::client_schedule())
+        .refusals(REFUSALS)
+        .build()
+}
+
+/// An outage of some seconds opens the breaker: the rest of a bulk waits for it and is not thrown away.
+const REFUSALS: Refusals = Refusals::Wait(8);
 
 /// A request with a path of this API.
 pub(crate) fn request(method: Method, path: &str) -> Result<Request<BufferedBody>, Unsendable> {

@@ -18,7 +18,8 @@ const MAX_DETAIL: usize = 512;
 ///
 /// It carries what the server said: [status](Self::status), [detail](Self::detail), [code](Self::code), and the first
 /// 4 KiB of its [body](Self::body). `Display` shows the operation, the status and the detail, with control
-/// characters escaped. `Debug` does not show the body, which may repeat a secret of the request.
+/// characters escaped. A server may repeat a secret of the request: where the detail has the credential, or a member of
+/// the request whose name says that it is a secret, that is replaced; the body is as it came, and `Debug` does not show it.
 ///
 /// A problem of [RFC 9457](https://www.rfc-editor.org/rfc/rfc9457) (before: RFC 7807) is read, and the forms
 /// `{"error":..,"error_description":..}` and `{"message":..}`.
@@ -138,11 +139,29 @@ impl Said {
     }
 }
 
-/// A text or number as bounded text, other values as bounded JSON. Empty ones are none.
+/// A text or number as bounded text. Of a list or object what it says, and not what it repeats of the request:
+/// `[{"loc": ["body", "name"], "msg": "too short", "input": ..}]`, as pydantic writes it, is `body.name: too short`.
+/// Empty ones are none.
 fn text(value: &Value) -> Option<String> {
     let text = match value {
         Value::Null => return None,
         Value::String(text) => text.clone(),
+        Value::Array(all) => {
+            let said: Vec<_> = all.iter().filter_map(text).collect();
+            said.join("; ")
+        }
+        Value::Object(members) => {
+            let names = ["msg", "message", "detail", "title", "error"];
+            let said = names.into_iter().find_map(|name| members.get(name))?;
+            let said = text(said)?;
+            match members.get("loc").and_then(Value::as_array) {
+                Some(path) => {
+                    let path: Vec<_> = path.iter().filter_map(text).collect();
+                    format!("{}: {said}", path.join("."))
+                }
+                None => said,
+            }
+        }
         other => other.to_string(),
     };
     let text = text.trim();
@@ -183,6 +202,23 @@ impl ApiError {
         error.0.retry_after = retry_after;
         error.keep(res.body());
         error
+    }
+
+    /// Hides these texts in what the server said.
+    pub(crate) fn hide<'a>(mut self, secrets: impl IntoIterator<Item = &'a str>) -> Self {
+        for secret in secrets {
+            let Said {
+                detail,
+                code,
+                trace_id,
+            } = &mut self.0.said;
+            for said in [detail, code, trace_id].into_iter().flatten() {
+                if said.contains(secret) {
+                    *said = said.replace(secret, "[redacted]");
+                }
+            }
+        }
+        self
     }
 
     /// The error of a call without a response.
@@ -250,7 +286,7 @@ impl ApiError {
     }
 
     /// What the server said, for people: `detail`, `error_description`, `message`, `error` or `title` of its JSON, up to
-    /// 512 characters. `None` if the response has none of them.
+    /// 512 characters. Of a list of problems, their messages and fields. `None` if the response has none of them.
     pub fn detail(&self) -> Option<&str> {
         self.0.said.detail.as_deref()
     }
@@ -271,7 +307,7 @@ impl ApiError {
         &self.0.body.0
     }
 
-    /// How long the server, the rate limit or the circuit breaker asks to wait, up to a day.
+    /// How long the server, the rate limit or the circuit breaker asks to wait, up to 6 hours.
     pub fn retry_after(&self) -> Option<Duration> {
         self.0.retry_after
     }

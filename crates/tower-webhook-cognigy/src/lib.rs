@@ -44,7 +44,7 @@
 //! let api = "https://api.cognigy.ai";
 //! let key = CredentialLayer::new(Credential::api_key("9f1c")?, api)?;
 //! let limit = RateLimitLayer::documents(); // 60 requests a minute for each key
-//! let client = limit.layer(key.layer(client));
+//! let client = key.layer(limit.layer(client)); // what is sent once more after a 401 counts too
 //!
 //! let request = Request::get(format!("{api}/api/v2/webhooks")).body(BufferedBody::default())?;
 //! let response = client.oneshot(request).await?;

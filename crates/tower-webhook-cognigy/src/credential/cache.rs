@@ -100,6 +100,12 @@ impl<T: Clone, E: Clone> Cache<T, E> {
         }
     }
 
+    /// The token that calls get, valid or not.
+    #[cfg(feature = "client")]
+    pub(super) fn current(&self) -> Option<&T> {
+        self.current.as_ref().map(|held| &held.token)
+    }
+
     /// Whether the call whose token was answered with 401 is made once more. It is not if too many refreshes were forced.
     pub(super) fn rejected(&mut self, number: u64, now: Instant) -> bool {
         let Some(held) = &mut self.current else {

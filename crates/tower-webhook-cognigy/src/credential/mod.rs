@@ -44,7 +44,8 @@
 //! # Order
 //!
 //! Inside of retries, dead letters and everything that keeps, logs or repeats a request: they then never see the credential, and
-//! each attempt gets the current one. Outside of nothing but the client. A layer or client that follows redirects must stand
+//! each attempt gets the current one. Outside of the client, and of a rate limit, which counts what is sent once more after a
+//! 401. A layer or client that follows redirects must stand
 //! outside; inside, it would carry the header to where the server points.
 //!
 //! # Where a credential goes
@@ -204,6 +205,19 @@ impl Credential {
         let value = secret_text::bearer(token.into().as_bytes(), "token")?;
         let name = header::AUTHORIZATION;
         Ok(Self(Kind::Fixed { name, value }))
+    }
+
+    /// The secret as it was last sent, without the scheme before it.
+    #[cfg(feature = "client")]
+    pub(crate) fn sent(&self) -> Option<String> {
+        let value = match &self.0 {
+            Kind::None => return None,
+            Kind::Fixed { value, .. } => value.clone(),
+            Kind::Token(source) => source.current()?,
+        };
+        let text = value.to_str().ok()?;
+        let secret = text.rsplit(' ').next()?;
+        (!secret.is_empty()).then(|| secret.to_owned())
     }
 
     /// Tokens that a source gets and refreshes.

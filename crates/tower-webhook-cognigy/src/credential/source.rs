@@ -170,6 +170,12 @@ impl TokenSource {
         lock(&self.shared.state).given.contains(&digest)
     }
 
+    /// The value of the current token.
+    #[cfg(feature = "client")]
+    pub(super) fn current(&self) -> Option<HeaderValue> {
+        lock(&self.shared.state).cache.current().cloned()
+    }
+
     /// Starts the refresh in a task of its own, which no caller can cancel. The lock is not held: the task can be dropped
     /// while it is spawned, and that ends the refresh.
     fn start(&self, tell: watch::Sender<End>) {

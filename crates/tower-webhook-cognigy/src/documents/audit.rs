@@ -8,7 +8,10 @@ use crate::{
 use http::{Method, StatusCode, Uri};
 use jiff::Timestamp;
 use serde::Serialize;
-use std::time::{Duration, SystemTime};
+use std::{
+    fmt,
+    time::{Duration, SystemTime},
+};
 use tower_webhook::{InvalidConfig, body::BufferedBody, target::TargetRules};
 
 /// The time limit of a post (S2).
@@ -25,7 +28,7 @@ fn millis(latency: Duration) -> f64 {
 }
 
 /// A registration that was made (S2's `WebhookAuditLog`).
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, PartialEq, Serialize)]
 pub struct RegistrationRecord {
     webhook_id: String,
     action: &'static str,
@@ -35,6 +38,17 @@ pub struct RegistrationRecord {
     tls_version: String,
     status_code: u16,
     endpoint_url: String,
+}
+
+/// Leaves out the URL, whose query may have a secret.
+impl fmt::Debug for RegistrationRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RegistrationRecord")
+            .field("webhook_id", &self.webhook_id)
+            .field("timestamp", &self.timestamp)
+            .field("status_code", &self.status_code)
+            .finish_non_exhaustive()
+    }
 }
 
 impl RegistrationRecord {
@@ -52,7 +66,7 @@ impl RegistrationRecord {
             action: "REGISTER",
             timestamp: rfc3339(at),
             latency_ms: millis(latency),
-            success_rate: success * 100.0,
+            success_rate: success.clamp(0.0, 1.0) * 100.0,
             tls_version: "unknown".to_owned(),
             status_code: 0,
             endpoint_url: endpoint.to_string(),

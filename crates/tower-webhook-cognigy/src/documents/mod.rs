@@ -78,8 +78,8 @@ use crate::{
     rate_limit::RateLimitLayer,
 };
 use futures_util::stream::{self, Stream, StreamExt, TryStreamExt};
-use http::{HeaderName, HeaderValue, Method, StatusCode};
-use serde::{Deserialize, Serialize, Serializer, ser::SerializeMap};
+use http::{HeaderName, HeaderValue, Method};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser::SerializeMap};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use std::{
@@ -89,8 +89,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
-use tokio::time::sleep;
-use tower_webhook::{InvalidConfig, cognigy::presets, outcome::Unsendable};
+use tower_webhook::{InvalidConfig, outcome::Unsendable};
 
 /// The page size of lists.
 const PAGE_SIZE: &str = "100";
@@ -98,15 +97,23 @@ const PAGE_SIZE: &str = "100";
 /// The greatest number of webhooks whose last retry policy is remembered.
 const MAX_REMEMBERED: usize = 10_000;
 
-/// The greatest number of times that a registration is sent again after 429 (S2).
-const MAX_REFUSED: u32 = 4;
-
 /// A client of the documents' API. Clones share everything.
 #[derive(Clone)]
 pub struct Webhooks {
     connection: Connection,
     paths: Arc<Paths>,
-    applied: Arc<Mutex<HashMap<[u8; 32], [u8; 32]>>>,
+    applied: Arc<Mutex<HashMap<[u8; 32], Applied>>>,
+}
+
+/// What is known of the policy of a webhook.
+#[derive(Default)]
+struct Applied {
+    /// The digest of the one that was set last.
+    last: Option<[u8; 32]>,
+    /// Calls that set one now.
+    running: u32,
+    /// Whether calls ran at the same time since none did: nobody knows which the server took last.
+    mixed: bool,
 }
 
 impl fmt::Debug for Webhooks {
@@ -180,9 +187,16 @@ impl Paths {
 }
 
 /// A webhook as the API lists it. The documents do not say its fields: all that it has are kept.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ListedWebhook(Map<String, Value>);
+
+/// Shows the names of the fields: a server may repeat a secret.
+impl fmt::Debug for ListedWebhook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
 
 impl ListedWebhook {
     /// The id: `id`, or `_id`.
@@ -205,24 +219,61 @@ impl ListedWebhook {
 /// One page of a list. Both keys are optional.
 #[derive(Deserialize)]
 struct Page {
-    #[serde(default)]
-    items: Vec<ListedWebhook>,
-    #[serde(default)]
+    items: Option<Vec<ListedWebhook>>,
     pagination: Option<Pagination>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Pagination {
-    next_cursor: Option<String>,
+    next_cursor: Option<Cursor>,
+}
+
+/// S0 goes on until the cursor is falsy.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Cursor {
+    Text(String),
+    Number(serde_json::Number),
+    Flag(bool),
+}
+
+impl Cursor {
+    fn text(self) -> Option<String> {
+        match self {
+            Self::Text(text) => (!text.is_empty()).then_some(text),
+            Self::Number(number) => (number.as_f64() != Some(0.0)).then(|| number.to_string()),
+            Self::Flag(flag) => flag.then(|| flag.to_string()),
+        }
+    }
 }
 
 /// The answer to a registration.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct Registered {
+    #[serde(deserialize_with = "id")]
     id: String,
     #[serde(flatten)]
     more: Map<String, Value>,
+}
+
+/// An id that is text, or a number, as text.
+fn id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    match Value::deserialize(deserializer)? {
+        Value::String(id) if !id.is_empty() => Ok(id),
+        Value::Number(id) => Ok(id.to_string()),
+        _ => Err(de::Error::custom("an id must be text or a number")),
+    }
+}
+
+/// Shows the id and the names of the other fields: a server may repeat a secret.
+impl fmt::Debug for Registered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registered")
+            .field("id", &self.id)
+            .field("more", &self.more.keys())
+            .finish()
+    }
 }
 
 impl Registered {
@@ -248,7 +299,7 @@ impl Registered {
 }
 
 /// What became of a retry policy.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 #[non_exhaustive]
 pub enum PolicyUpdate {
     /// The webhook had this policy already, by this client: no request was sent. As JSON, in S0's form:
@@ -256,6 +307,16 @@ pub enum PolicyUpdate {
     Skipped,
     /// The API took the policy, and answered this.
     Updated(Value),
+}
+
+/// Leaves out what the API answered.
+impl fmt::Debug for PolicyUpdate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Skipped => "Skipped",
+            Self::Updated(_) => "Updated(..)",
+        })
+    }
 }
 
 impl Serialize for PolicyUpdate {
@@ -399,9 +460,9 @@ impl Webhooks {
             query.extend(at.cursor.as_deref().map(|cursor| ("cursor", cursor)));
             let path = at.api.paths.of_bot(&at.bot);
             let req = path.and_then(|path| request(Method::GET, &with_query(&path, &query)));
-            let page: Page = at.api.connection.json(OPERATION, req).await?;
+            let page: Page = at.api.connection.object(OPERATION, req).await?;
             let next = page.pagination.and_then(|page| page.next_cursor);
-            let next = match next.filter(|next| !next.is_empty()) {
+            let next = match next.and_then(Cursor::text) {
                 None => None,
                 Some(next) => {
                     if !at.pages.may_follow(Some(&next)) {
@@ -411,7 +472,8 @@ impl Webhooks {
                     Some(at)
                 }
             };
-            Ok(Some((stream::iter(page.items.into_iter().map(Ok)), next)))
+            let items = page.items.unwrap_or_default();
+            Ok(Some((stream::iter(items.into_iter().map(Ok)), next)))
         })
         .try_flatten()
     }
@@ -419,8 +481,8 @@ impl Webhooks {
     /// Registers a webhook, in one of the three documented forms.
     ///
     /// A registration that may have arrived is not sent again, because a second one would be a second webhook. After 429
-    /// it is sent again up to 4 times, when the server says so, or after 1 s, 2 s, 4 s and 8 s with up to 0.5 s of jitter
-    /// (S2).
+    /// it is: up to 4 times, when the server says so, or after 1 s, 2 s, 4 s and 8 s with up to 0.5 s of jitter (S2). The
+    /// [settings](crate::connection::ConnectionBuilder::retry) of the connection count instead, if there are any.
     ///
     /// # Errors
     ///
@@ -432,27 +494,13 @@ impl Webhooks {
             NewWebhook::Definition(_) | NewWebhook::Endpoint(_) => &self.paths.webhooks,
             NewWebhook::Events(_) => &self.paths.event_webhooks,
         };
-        let schedule = presets::client_schedule();
-        let mut refused = 0;
-        loop {
-            let req = request_json(Method::POST, path, &webhook);
-            match self.connection.json(OPERATION, req).await {
-                Err(error)
-                    if error.status() == Some(StatusCode::TOO_MANY_REQUESTS)
-                        && refused < MAX_REFUSED =>
-                {
-                    refused += 1;
-                    let random = fastrand::u64(..);
-                    let own = schedule.backoff().delay(refused, Duration::ZERO, random);
-                    sleep(error.retry_after().unwrap_or_default().max(own)).await;
-                }
-                result => return result,
-            }
-        }
+        let req = request_json(Method::POST, path, &webhook);
+        self.connection.create(OPERATION, req).await
     }
 
     /// Registers many webhooks, up to `concurrency` at a time, and tells what became of each as it ends, in whatever
-    /// order. One that fails stops no other. Nothing is sent before the stream is polled.
+    /// order. One that fails stops no other; those that an open circuit breaker refuses wait for it. Give the
+    /// connection's rate limit room for as many to wait. Nothing is sent before the stream is polled.
     ///
     /// # Cancel safety
     ///
@@ -484,7 +532,7 @@ impl Webhooks {
     ///
     /// # Errors
     ///
-    /// [`ApiError`], of kind [`InvalidRequest`](crate::ApiErrorKind::InvalidRequest) if `key` is empty or no header can carry
+    /// [`ApiError`], of kind [`InvalidRequest`](crate::ApiErrorKind::InvalidRequest) if `key` is blank or no header can carry
     /// it.
     pub async fn set_retry_policy(
         &self,
@@ -511,7 +559,7 @@ impl Webhooks {
             let mut req = request_json(Method::PATCH, &path, &body)?;
             let key = HeaderValue::from_str(key)
                 .ok()
-                .filter(|key| !key.is_empty())
+                .filter(|key| !key.as_bytes().trim_ascii().is_empty())
                 .ok_or_else(|| Unsendable::because("the idempotency key is no header value"))?;
             req.headers_mut().insert(&self.paths.idempotency_key, key);
             // Under any name, it is a key.
@@ -527,22 +575,15 @@ impl Webhooks {
         let canonical = serde_json::to_value(policy).map(|policy| policy.to_string());
         let canonical = canonical.map_err(|error| ApiError::invalid(OPERATION, error))?;
         let payload = digest([canonical.as_str()]);
-        if self.applied().get(&target) == Some(&payload) {
+        let Some(setting) = Setting::begin(self, target, payload) else {
             return Ok(PolicyUpdate::Skipped);
-        }
-        // Until the answer is there nobody knows which policy the webhook has.
-        self.applied().remove(&target);
+        };
         let answer = self.connection.json(OPERATION, Ok(req)).await?;
-        let mut applied = self.applied();
-        if applied.len() >= MAX_REMEMBERED {
-            // What is forgotten is sent once more, which does no harm.
-            applied.clear();
-        }
-        applied.insert(target, payload);
+        setting.succeeded();
         Ok(PolicyUpdate::Updated(answer))
     }
 
-    fn applied(&self) -> MutexGuard<'_, HashMap<[u8; 32], [u8; 32]>> {
+    fn applied(&self) -> MutexGuard<'_, HashMap<[u8; 32], Applied>> {
         self.applied.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -553,7 +594,9 @@ impl Webhooks {
     /// [`ApiError`]: limits that cannot be read are not permission.
     pub async fn execution_limits(&self) -> Result<ExecutionLimits, ApiError> {
         let req = request(Method::GET, &self.paths.execution_limits);
-        self.connection.json("read the execution limits", req).await
+        self.connection
+            .object("read the execution limits", req)
+            .await
     }
 
     /// Validates a definition (S1): with the result of a [probe](crate::probe) of its target, and the API's limits. If
@@ -567,6 +610,60 @@ impl Webhooks {
         Validation {
             endpoint_reachable,
             within_flow_limits: limits.map(|limits| limits.permit(definition)),
+        }
+    }
+}
+
+/// A call that sets a policy. Until it is over nobody knows which policy the webhook has, nor if it fails or is dropped.
+struct Setting {
+    api: Webhooks,
+    target: [u8; 32],
+    payload: [u8; 32],
+    has_succeeded: bool,
+}
+
+impl Setting {
+    /// `None` if the webhook has this policy.
+    fn begin(api: &Webhooks, target: [u8; 32], payload: [u8; 32]) -> Option<Self> {
+        let mut all = api.applied();
+        if all.len() >= MAX_REMEMBERED && !all.contains_key(&target) {
+            // What is forgotten is sent once more, which does no harm.
+            all.retain(|_, applied| applied.running > 0);
+        }
+        let applied = all.entry(target).or_default();
+        if applied.running == 0 && applied.last == Some(payload) {
+            return None;
+        }
+        applied.last = None;
+        applied.mixed |= applied.running > 0;
+        applied.running += 1;
+        Some(Self {
+            api: api.clone(),
+            target,
+            payload,
+            has_succeeded: false,
+        })
+    }
+
+    fn succeeded(mut self) {
+        self.has_succeeded = true;
+    }
+}
+
+impl Drop for Setting {
+    fn drop(&mut self) {
+        let mut all = self.api.applied();
+        let Some(applied) = all.get_mut(&self.target) else {
+            return;
+        };
+        applied.running -= 1;
+        if applied.running > 0 {
+            return;
+        }
+        if self.has_succeeded && !applied.mixed {
+            applied.last = Some(self.payload);
+        } else {
+            all.remove(&self.target);
         }
     }
 }

@@ -3,9 +3,19 @@
 use super::{Fake, api, start};
 use axum::response::IntoResponse;
 use futures_util::StreamExt;
-use http::StatusCode;
-use std::{collections::BTreeSet, time::Duration};
+use http::{Request, Response, StatusCode};
+use std::{
+    collections::BTreeSet,
+    convert::Infallible,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+use tokio::time::Instant;
+use tower::service_fn;
+use tower_webhook::body::BufferedBody;
 use tower_webhook_cognigy::{
+    connection::Connection,
+    credential::{ClientCredentials, Credential, TokenSource},
     documents::{BulkItem, WebhookEndpoint, Webhooks},
     rate_limit::RateLimitLayer,
 };
@@ -76,6 +86,49 @@ async fn a_thousand_registrations_hold_the_rate_limit_exactly() {
     assert_eq!((names.len(), fake.seen().registered.len()), (1000, 1000));
     // The last hundred may not begin before nine windows have passed.
     assert!(began.elapsed() >= 9 * window, "{:?}", began.elapsed());
+}
+
+/// Also where the token is refused in between, so that requests are sent once more.
+#[tokio::test(start_paused = true)]
+async fn in_no_window_there_are_more_requests_than_the_limit() {
+    const LIMIT: usize = 60;
+    let (log, window) = (
+        Arc::<Mutex<Vec<Instant>>>::default(),
+        Duration::from_secs(60),
+    );
+    let asked = Arc::clone(&log);
+    let transport = service_fn(move |_: Request<BufferedBody>| {
+        let mut asked = asked.lock().expect("a log");
+        asked.push(Instant::now());
+        let mut answer = Response::new(BufferedBody::from(r#"{"id":"wh"}"#));
+        if matches!(asked.len(), 55..=70) {
+            *answer.status_mut() = StatusCode::UNAUTHORIZED;
+        }
+        std::future::ready(Ok::<_, Infallible>(answer))
+    });
+    let endpoint = service_fn(|_: Request<BufferedBody>| {
+        let token = BufferedBody::from(r#"{"access_token":"t","expires_in":3600}"#);
+        std::future::ready(Ok::<_, Infallible>(Response::new(token)))
+    });
+    let base = "https://api.cognigy.ai";
+    let grant = ClientCredentials::basic_form("client", "secret");
+    let tokens = TokenSource::builder(grant, base).build(endpoint);
+    let limit = RateLimitLayer::new(LIMIT, window).expect("a limit");
+    let connection = Connection::builder(base)
+        .credential(Credential::token(tokens.expect("a source")))
+        .rate_limit(limit)
+        .transport(transport);
+    let api = Webhooks::over(connection.build().expect("a connection"));
+    let items: Vec<BulkItem> = api.register_all(endpoints(1000), 16).collect().await;
+    assert_eq!(items.len(), 1000);
+    let asked = log.lock().expect("a log");
+    assert!(asked.len() > 1000, "some were sent once more");
+    for within in asked.windows(LIMIT + 1) {
+        assert!(within[LIMIT] - within[0] >= window);
+    }
+    // And no slower than it permits.
+    let windows = u32::try_from(asked.len().div_ceil(LIMIT)).expect("few");
+    assert!(asked[asked.len() - 1] - asked[0] < windows * window);
 }
 
 #[tokio::test]

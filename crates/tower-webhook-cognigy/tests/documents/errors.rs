@@ -1,17 +1,23 @@
 //! What the server refuses, and what goes wrong on the way.
 
-use super::{Fake, api, fake_documents::MAX_BODY, start};
+use super::{
+    Fake, api,
+    fake_documents::{KEY, MAX_BODY},
+    start,
+};
 use crate::https;
 use axum::{
     Router,
     body::{Body, Bytes},
     response::{IntoResponse, Response},
 };
-use futures_util::{Stream, StreamExt, stream};
+use futures_util::{Stream, StreamExt, TryStreamExt, stream};
 use http::StatusCode;
+use serde_json::json;
 use std::{
     convert::Infallible,
     error::Error,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -19,9 +25,12 @@ use std::{
     time::Duration,
 };
 use tower_webhook_cognigy::{
-    ApiErrorKind,
+    ApiError, ApiErrorKind,
     credential::Credential,
-    documents::{RetryPolicy, WebhookDefinition, WebhookEndpoint, Webhooks},
+    documents::{
+        EventWebhook, ListedWebhook, Registered, RetryPolicy, WebhookDefinition, WebhookEndpoint,
+        Webhooks,
+    },
 };
 
 fn answer(status: u16, content_type: &'static str, body: String) -> Response {
@@ -103,7 +112,7 @@ async fn other_forms_of_a_refusal_are_read_and_its_body_is_bounded() {
         ),
         (
             r#"{"detail":[{"loc":["body","url"],"msg":"invalid"}]}"#.to_owned(),
-            Some(r#"[{"loc":["body","url"],"msg":"invalid"}]"#.to_owned()),
+            Some("body.url: invalid".to_owned()),
         ),
         ("<html>Bad Gateway</html>".to_owned(), None),
         ("[1]".to_owned(), None),
@@ -215,7 +224,7 @@ async fn a_success_that_is_not_what_was_expected_is_an_error_that_names_the_fiel
     for (body, said) in [
         ("<html>", "expected value"),
         (r#"{"status":"active"}"#, "missing field `id`"),
-        (r#"{"id":7}"#, "expected a string"),
+        (r#"{"id":true}"#, "id: invalid"),
         ("", "EOF"),
     ] {
         fake.seen()
@@ -337,4 +346,79 @@ async fn a_certificate_of_an_unknown_authority_is_refused_before_anything_is_sen
         .expect_err("an unknown authority");
     assert_eq!(error.kind(), ApiErrorKind::Transport);
     assert!(fake.seen().requests.is_empty());
+}
+
+/// As pydantic writes it, and as a careless server does.
+#[tokio::test]
+async fn what_a_server_repeats_of_a_secret_is_not_shown() {
+    let (fake, secret) = (Fake::default(), "topsecret-topsecret-topsecret-00");
+    let (_server, api) = api(&fake).await;
+    let webhook = || EventWebhook::new("n", "https://example.com/", secret).expect("a webhook");
+    for (body, said) in [
+        (
+            json!({"detail": [
+                {"type": "missing", "loc": ["body", "name"], "msg": "Field required", "input": {"secret": secret}},
+                {"loc": ["body", 1], "msg": "too short"},
+            ]}),
+            Some("body.name: Field required; body.1: too short"),
+        ),
+        (
+            json!({"detail": format!("`{secret}` is too short")}),
+            Some("`[redacted]` is too short"),
+        ),
+        (
+            json!({"message": format!("unknown key {KEY}")}),
+            Some("unknown key [redacted]"),
+        ),
+        (json!({"detail": {"input": secret}}), None),
+    ] {
+        let answer = (StatusCode::UNPROCESSABLE_ENTITY, body.to_string());
+        fake.seen().script.push_back(answer.into_response());
+        let error = api.register(webhook()).await.expect_err("refused");
+        assert_eq!(error.detail(), said);
+        for shown in [error.to_string(), format!("{error:?}")] {
+            assert!(!shown.contains(secret) && !shown.contains(KEY), "{shown}");
+        }
+    }
+    let echo = json!({"id": "wh", "secret": secret, "status": "active"}).to_string();
+    fake.seen()
+        .script
+        .push_back((StatusCode::OK, echo).into_response());
+    let registered = api.register(webhook()).await.expect("registered");
+    assert_eq!(registered.more()["secret"], secret);
+    assert!(!format!("{registered:?}").contains(secret));
+}
+
+/// The first webhook of a list, if it has any.
+async fn first(api: &Webhooks) -> Result<Option<ListedWebhook>, ApiError> {
+    let mut all = pin!(api.list("bot"));
+    all.try_next().await
+}
+
+#[tokio::test]
+async fn limits_and_pages_that_are_no_objects_are_errors_and_a_falsy_cursor_is_the_end() {
+    let fake = Fake::default();
+    let (_server, api) = api(&fake).await;
+    let answer = |body: &str| (StatusCode::OK, body.to_owned()).into_response();
+    for body in ["[]", "[30, 256]", "null"] {
+        fake.seen().script.push_back(answer(body));
+        let error = api.execution_limits().await.expect_err(body);
+        assert_eq!(error.kind(), ApiErrorKind::UnexpectedResponse);
+        fake.seen().script.push_back(answer(body));
+        let error = first(&api).await.expect_err(body);
+        assert_eq!(error.kind(), ApiErrorKind::UnexpectedResponse);
+    }
+    for cursor in ["null", "\"\"", "0", "false"] {
+        let page = format!(r#"{{"items":null,"pagination":{{"nextCursor":{cursor}}}}}"#);
+        fake.seen().script.push_back(answer(&page));
+        assert!(first(&api).await.expect("a page").is_none());
+    }
+    for (id, read) in [("7", Some("7")), ("\"\"", None), ("null", None)] {
+        fake.seen()
+            .script
+            .push_back(answer(&format!(r#"{{"id":{id}}}"#)));
+        let webhook = EventWebhook::new("n", "https://example.com/", "a secret").expect("one");
+        let registered = api.register(webhook).await;
+        assert_eq!(registered.ok().as_ref().map(Registered::id), read);
+    }
 }

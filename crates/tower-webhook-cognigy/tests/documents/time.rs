@@ -1,6 +1,7 @@
 //! Under a paused clock: when a call is made again, when it is given up, and what is forgotten.
 
 use crate::full::full;
+use futures_util::StreamExt;
 use http::{Request, Response, StatusCode, header::RETRY_AFTER};
 use serde_json::json;
 use std::{
@@ -15,12 +16,13 @@ use tower_webhook::{
     BoxError,
     body::BufferedBody,
     outcome::{OutcomeKind, Unreached},
+    retry::{HintLimit, RetryConfig},
     target::TargetRules,
 };
 use tower_webhook_cognigy::{
     ApiErrorKind,
-    connection::Connection,
-    documents::{Monitor, PolicyUpdate, RetryPolicy, WebhookEndpoint, Webhooks},
+    connection::{Connection, ConnectionBuilder},
+    documents::{BulkItem, Monitor, PolicyUpdate, RetryPolicy, WebhookEndpoint, Webhooks},
     https::HttpsClient,
 };
 
@@ -30,6 +32,12 @@ type Answer = Result<Response<BufferedBody>, BoxError>;
 
 /// An API that answers with a script, and then with a webhook; and the moments at which it was asked.
 fn api<const N: usize>(script: [Answer; N]) -> (Webhooks, Arc<Mutex<Vec<Duration>>>) {
+    let (connection, asked) = scripted(script);
+    let connection = connection.build().expect("a connection");
+    (Webhooks::over(connection), asked)
+}
+
+fn scripted<const N: usize>(script: [Answer; N]) -> (ConnectionBuilder, Arc<Mutex<Vec<Duration>>>) {
     let (began, asked) = (Instant::now(), Arc::<Mutex<Vec<_>>>::default());
     let (log, script) = (Arc::clone(&asked), Mutex::new(VecDeque::from(script)));
     let script = Arc::new(script);
@@ -37,13 +45,13 @@ fn api<const N: usize>(script: [Answer; N]) -> (Webhooks, Arc<Mutex<Vec<Duration
         log.lock().expect("a log").push(began.elapsed());
         let next = script.lock().expect("a script").pop_front();
         let webhook = || Ok(Response::new(BufferedBody::from(r#"{"id":"wh_1"}"#)));
-        std::future::ready(next.unwrap_or_else(webhook))
+        let answer = next.unwrap_or_else(webhook);
+        async {
+            tokio::task::yield_now().await;
+            answer
+        }
     });
-    let connection = Connection::builder(URL).transport(transport);
-    (
-        Webhooks::over(connection.build().expect("a connection")),
-        asked,
-    )
+    (Connection::builder(URL).transport(transport), asked)
 }
 
 fn failed(status: StatusCode) -> Response<BufferedBody> {
@@ -117,7 +125,52 @@ async fn s2_a_registration_over_the_rate_limit_is_sent_four_times_more_after_gro
 
     let (api, asked) = self::api([Ok(over_the_limit(Some("20")))]);
     api.register(endpoint()).await.expect("registered");
-    assert!((20.0..=20.51).contains(&waits(&asked)[0]));
+    let waited = waits(&asked)[0];
+    assert!((20.0..=22.01).contains(&waited), "{waited}");
+}
+
+/// A server that says a day is asked again after five minutes, or not at all, as the settings say.
+#[tokio::test(start_paused = true)]
+async fn a7_10_no_server_chooses_a_wait_beyond_the_limit() {
+    let busy = || Ok(over_the_limit(Some("86400")));
+    let (api, asked) = api([busy(), busy(), busy(), busy(), busy()]);
+    let error = api.register(endpoint()).await.expect_err("429");
+    assert_eq!(error.kind(), ApiErrorKind::Throttled);
+    let waited = waits(&asked);
+    assert_eq!(waited.len(), 4);
+    assert!(waited.iter().all(|wait| *wait <= 300.0), "{waited:?}");
+
+    for (limit, requests) in [
+        (HintLimit::CapTo(Duration::from_secs(10)), 2),
+        (HintLimit::GiveUp(Duration::from_secs(10)), 1),
+    ] {
+        let retry = RetryConfig::builder().attempts(2).hint_limit(limit).build();
+        let (connection, asked) = scripted([busy(), busy(), busy(), busy(), busy()]);
+        let connection = connection.retry(retry.expect("settings")).build();
+        let api = Webhooks::over(connection.expect("a connection"));
+        let error = api.register(endpoint()).await.expect_err("429");
+        assert_eq!(error.kind(), ApiErrorKind::Throttled);
+        assert_eq!(asked.lock().expect("a log").len(), requests);
+        assert!(waits(&asked).iter().all(|wait| *wait <= 10.0));
+    }
+}
+
+/// A policy is sent again unless it is known to be the one that the server took last.
+#[tokio::test(start_paused = true)]
+async fn a_policy_that_was_set_beside_another_is_not_skipped() {
+    let (api, asked) = api([]);
+    let other = RetryPolicy::builder().max_attempts(7).build().expect("one");
+    let set = |policy: RetryPolicy| {
+        let api = api.clone();
+        async move { api.set_retry_policy("bot", "hook", &policy, "key").await }
+    };
+    let (one, two) = tokio::join!(set(policy()), set(other));
+    assert!(one.is_ok() && two.is_ok());
+    let again = set(policy()).await.expect("an answer");
+    assert!(matches!(again, PolicyUpdate::Updated(_)), "nobody knows");
+    let again = set(policy()).await.expect("an answer");
+    assert_eq!(again, PolicyUpdate::Skipped);
+    assert_eq!(asked.lock().expect("a log").len(), 3);
 }
 
 #[tokio::test(start_paused = true)]
@@ -131,8 +184,8 @@ async fn s2_a_registration_that_may_have_arrived_is_not_sent_again_and_one_that_
     let (api, asked) = self::api([Err(Unreached::new().into()), Err(Unreached::new().into())]);
     api.register(endpoint()).await.expect("registered");
     let waited = waits(&asked);
-    for (wait, least) in waited.iter().zip([2.0, 4.0]) {
-        assert!((least..=least + 1.01).contains(wait), "{waited:?}");
+    for (wait, least) in waited.iter().zip([1.0, 2.0]) {
+        assert!((least..=least + 0.51).contains(wait), "{waited:?}");
     }
     assert_eq!(waited.len(), 2);
 }
@@ -141,7 +194,11 @@ async fn s2_a_registration_that_may_have_arrived_is_not_sent_again_and_one_that_
 #[tokio::test(start_paused = true)]
 async fn s0_and_s1_an_api_that_fails_is_left_alone_by_a_circuit_breaker() {
     use ApiErrorKind::{Refused, Server};
-    let (api, asked) = api([(); 20].map(|()| Ok(failed(StatusCode::INTERNAL_SERVER_ERROR))));
+    let failing = || [(); 20].map(|()| Ok(failed(StatusCode::INTERNAL_SERVER_ERROR)));
+    let retry = RetryConfig::builder().attempts(1).build();
+    let (connection, asked) = scripted(failing());
+    let connection = connection.retry(retry.expect("settings")).build();
+    let api = Webhooks::over(connection.expect("a connection"));
     let mut kinds = Vec::new();
     for _ in 0..8 {
         let error = api.register(endpoint()).await.expect_err("500");
@@ -151,6 +208,14 @@ async fn s0_and_s1_an_api_that_fails_is_left_alone_by_a_circuit_breaker() {
     assert_eq!(kinds[5..], [Refused; 3]);
     assert_eq!(asked.lock().expect("a log").len(), 5);
     assert_eq!(api.connection().metrics().snapshot().breaker_trips(), 1);
+
+    // By default a call waits for the breaker: what follows a short outage is not thrown away.
+    let (api, asked) = self::api([(); 6].map(|()| Ok(failed(StatusCode::INTERNAL_SERVER_ERROR))));
+    let many = (0..1000).map(|_| endpoint());
+    let items: Vec<BulkItem> = api.register_all(many, 4).collect().await;
+    let failed = items.iter().filter(|item| item.result.is_err()).count();
+    assert_eq!((items.len(), failed), (1000, 6));
+    assert_eq!(asked.lock().expect("a log").len(), 1000);
 }
 
 #[tokio::test(start_paused = true)]
