@@ -434,7 +434,8 @@ pub enum ProbeError {
     NotHttp,
     /// The target answered with something else than TLS, as a server for `http` does.
     NotTls,
-    /// The target has no version of TLS from 1.2 on.
+    /// The target has no version of TLS from 1.2 on, and says so. One that refuses with `handshake_failure` instead, as some
+    /// servers do, is [`Tls`](Self::Tls): it says the same when it has the version and no cipher in common.
     OldTls,
     /// The handshake failed for another reason, in the words of the TLS library.
     Tls(Box<str>),

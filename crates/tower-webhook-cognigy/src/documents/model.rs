@@ -5,7 +5,11 @@ use crate::hook::{PayloadFormat, TriggerCondition, TriggerType};
 use http::{HeaderName, HeaderValue, Method, Uri};
 use serde::{Deserialize, Serialize, Serializer, de::DeserializeOwned, ser::SerializeMap};
 use serde_json::Value;
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    fmt,
+    time::Duration,
+};
 use tower_webhook::{
     InvalidConfig,
     cognigy::presets::{WebhookPolicy, endpoint_schedule},
@@ -158,6 +162,14 @@ fn length(
     Ok(text.to_owned())
 }
 
+/// The time limit of a delivery (S2), in milliseconds.
+fn delivery_time(timeout: Duration) -> Result<u64, InvalidConfig> {
+    if !(Duration::from_secs(1)..=Duration::from_secs(30)).contains(&timeout) {
+        return Err(InvalidConfig::new("timeout", "must be from 1 s to 30 s"));
+    }
+    Ok(millis(timeout))
+}
+
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
@@ -274,6 +286,9 @@ impl WebhookDefinitionBuilder {
     }
 
     /// Sets the template of the payload. Default: `{}`.
+    ///
+    /// The API renders Jinja2. What is checked here, and accepted, is the part of it that a payload needs: expressions,
+    /// `if`, `for`, `set`, `with`, `filter` and comments; no macros, includes or inheritance.
     pub fn payload_template(mut self, template: impl Into<String>) -> Self {
         self.payload_template = template.into();
         self
@@ -319,7 +334,15 @@ impl WebhookDefinitionBuilder {
             .map(drop);
         parsed.map_err(|error| {
             let line = error.line().unwrap_or(1);
-            let why = format!("is no template: {} in line {line}", error.kind());
+            let unknown = |detail: &str| detail.starts_with("unknown statement");
+            let why = if error.detail().is_some_and(unknown) {
+                format!(
+                    "has a statement in line {line} that is not checked here, if Jinja2 has it: \
+                     write it without macros, includes and inheritance"
+                )
+            } else {
+                format!("is no template: {} in line {line}", error.kind())
+            };
             InvalidConfig::new("payload_template", why)
         })?;
         if self.max_payload_size_kb == 0 {
@@ -688,16 +711,17 @@ impl WebhookEndpointBuilder {
         if ![Method::POST, Method::PUT].contains(&self.method) {
             return Err(wrong("method", "must be `POST` or `PUT`"));
         }
-        if !(Duration::from_secs(1)..=Duration::from_secs(30)).contains(&self.timeout) {
-            return Err(wrong("timeout", "must be from 1 s to 30 s"));
-        }
+        let timeout_ms = delivery_time(self.timeout)?;
+        let mut names = HashSet::new();
         for (name, value) in &self.headers {
-            if HeaderName::from_bytes(name.as_bytes()).is_err()
-                || HeaderValue::from_str(value).is_err()
-            {
-                return Err(InvalidConfig::new(
-                    "headers",
-                    format!("has no header in {name:?}"),
+            let wrong = |why: String| Err(InvalidConfig::new("headers", why));
+            let parsed = HeaderName::from_bytes(name.as_bytes());
+            let (Ok(parsed), Ok(_)) = (parsed, HeaderValue::from_str(value)) else {
+                return wrong(format!("has no header in {name:?}"));
+            };
+            if !names.insert(parsed) {
+                return wrong(format!(
+                    "has {name:?} twice: the case of letters does not count"
                 ));
             }
         }
@@ -724,7 +748,7 @@ impl WebhookEndpointBuilder {
             payload_format: self.payload_format,
             is_active: self.is_active,
             retry_policy: self.retry_policy,
-            timeout_ms: millis(self.timeout),
+            timeout_ms,
             signature: self.signature,
         })
     }
@@ -1039,12 +1063,13 @@ impl TryFrom<RetryPolicyBuilder> for RetryPolicy {
 /// use std::time::Duration;
 /// use tower_webhook_cognigy::documents::TimeoutPipeline;
 ///
-/// let limits = TimeoutPipeline::new(Duration::from_secs(15));
+/// let limits = TimeoutPipeline::new(Duration::from_secs(15))?;
 /// assert_eq!(
 ///     serde_json::to_string(&limits)?,
 ///     r#"{"timeout":15000,"connectionTimeout":7500,"readTimeout":15000,"maxIdleTime":30000}"#,
 /// );
-/// # Ok::<_, serde_json::Error>(())
+/// assert!(TimeoutPipeline::new(Duration::ZERO).is_err());
+/// # Ok::<_, tower_webhook::BoxError>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -1056,14 +1081,18 @@ pub struct TimeoutPipeline {
 }
 
 impl TimeoutPipeline {
-    /// The limits of a delivery with this time limit: half of it to connect, but at least 5 s if it has them.
-    pub fn new(timeout: Duration) -> Self {
-        let timeout = millis(timeout);
-        Self {
+    /// The limits of a delivery with this time limit, 1 s to 30 s: half of it to connect, but at least 5 s if it has them.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidConfig`] for `timeout`.
+    pub fn new(timeout: Duration) -> Result<Self, InvalidConfig> {
+        let timeout = delivery_time(timeout)?;
+        Ok(Self {
             timeout,
             connection_timeout: (timeout / 2).max(5000).min(timeout),
             read_timeout: timeout,
             max_idle_time: 30_000,
-        }
+        })
     }
 }

@@ -7,9 +7,12 @@ mod full;
 #[path = "../support/https.rs"]
 mod https;
 
+mod alert;
 mod bulk;
 mod client;
 mod errors;
+mod headers;
+mod limits;
 mod time;
 mod wire;
 

@@ -294,7 +294,9 @@ fn s2_an_endpoint_outside_its_limits_cannot_be_built_or_read() {
 
 #[test]
 fn s2_the_timeout_pipeline_gives_no_part_more_time_than_the_whole() {
-    let json = |seconds| serde_json::to_value(TimeoutPipeline::new(Duration::from_secs(seconds)));
+    let json = |seconds| {
+        serde_json::to_value(TimeoutPipeline::new(Duration::from_secs(seconds)).expect("a limit"))
+    };
     let limits = |whole: u64, connect: u64| json!({"timeout": whole, "connectionTimeout": connect, "readTimeout": whole, "maxIdleTime": 30_000});
     assert_eq!(json(30).expect("JSON"), limits(30_000, 15_000));
     assert_eq!(json(8).expect("JSON"), limits(8_000, 5_000));

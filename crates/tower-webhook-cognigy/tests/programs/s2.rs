@@ -197,7 +197,7 @@ answer([
     let ours = serde_json::to_string(&ours.probed("TLSv1.3", 200)).unwrap();
     assert_eq!(seen.body, ours);
 
-    let pipeline = TimeoutPipeline::new(Duration::from_secs(30));
+    let pipeline = TimeoutPipeline::new(Duration::from_secs(30)).unwrap();
     assert_eq!(said[1], serde_json::to_value(pipeline).unwrap());
     let headers = said[2].as_object().unwrap();
     let names: Vec<&str> = headers.keys().map(String::as_str).collect();
