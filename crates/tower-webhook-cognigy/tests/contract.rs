@@ -101,7 +101,7 @@ fn faults(
     faults
 }
 
-/// Whether a function of this name stands below an attribute that makes it a test.
+/// Whether a function of this name stands below an attribute that makes it a test, and none that leaves it out.
 fn has_test(source: &str, name: &str) -> bool {
     let lines: Vec<_> = source.lines().map(str::trim).collect();
     let is_function = |line: &str| {
@@ -111,12 +111,14 @@ fn has_test(source: &str, name: &str) -> bool {
             .and_then(|line| line.strip_prefix(name));
         rest.is_some_and(|rest| rest.starts_with('('))
     };
-    let is_test = |line: &&str| line.starts_with("#[test]") || line.starts_with("#[tokio::test");
+    let is_test = |line: &&&str| line.starts_with("#[test]") || line.starts_with("#[tokio::test");
+    let is_ignored = |line: &&&str| line.starts_with("#[") && line.contains("ignore");
     // Its attributes and comments: what is before ends with a brace, a semicolon or an empty line.
     let is_before = |line: &&str| line.is_empty() || line.ends_with(['{', '}', ';']);
     lines.iter().enumerate().any(|(at, line)| {
         let above = lines[..at].iter().rev();
-        is_function(line) && above.take_while(|line| !is_before(line)).any(is_test)
+        let above: Vec<_> = above.take_while(|line| !is_before(line)).collect();
+        is_function(line) && above.iter().any(is_test) && !above.iter().any(is_ignored)
     })
 }
 
@@ -160,6 +162,18 @@ proptest! {
 
 #[cfg(test)]
 fn no_test() {}
+
+#[test]
+#[ignore = "slow"]
+fn left_out() {}
+
+#[ignore]
+#[tokio::test]
+async fn left_out_too() {}
+
+#[test]
+#[cfg_attr(not(windows), ignore)]
+fn left_out_here() {}
 "#;
 
 const FIRST: &str = "| A0.1 | A rule | `cognigy/tests/a.rs::plain`, `cognigy/tests/a.rs::of_any` |";
@@ -197,6 +211,18 @@ fn a_row_without_a_test_or_with_one_that_is_not_there_is_named() {
         (
             "| A0.2 | Another | `cognigy/tests/a.rs::no_test` |",
             "A0.2: there is no test no_test in cognigy/tests/a.rs",
+        ),
+        (
+            "| A0.2 | Another | `cognigy/tests/a.rs::left_out` |",
+            "A0.2: there is no test left_out in cognigy/tests/a.rs",
+        ),
+        (
+            "| A0.2 | Another | `cognigy/tests/a.rs::left_out_too` |",
+            "A0.2: there is no test left_out_too in cognigy/tests/a.rs",
+        ),
+        (
+            "| A0.2 | Another | `cognigy/tests/a.rs::left_out_here` |",
+            "A0.2: there is no test left_out_here in cognigy/tests/a.rs",
         ),
         (
             "| A0.2 | Another | `cognigy/tests/a.rs::plain`, `cognigy/tests/b.rs::plain` |",

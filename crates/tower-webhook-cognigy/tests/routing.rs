@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 use tempfile::TempDir;
-use tower::{Layer, ServiceExt, service_fn};
+use tower::{Layer, ServiceExt, service_fn, util::BoxCloneSyncService};
 use tower_webhook::{
     BoxError, InvalidConfig,
     body::BufferedBody,
@@ -1548,6 +1548,49 @@ mod registry {
 
 mod router {
     use super::*;
+    use tower_webhook::{
+        retry::{Backoff, Jitter, RetryConfig},
+        stack,
+    };
+
+    type Peer = BoxCloneSyncService<Request<BufferedBody>, Response<BufferedBody>, BoxError>;
+
+    /// A peer that fails three times behind the delivery stack, with the schedule of S1's engine and S4's CRM call; and the
+    /// times of its requests.
+    fn fails_three_times() -> (Peer, Arc<Mutex<Vec<Duration>>>) {
+        let (began, asked) = (tokio::time::Instant::now(), Arc::new(Mutex::new(vec![])));
+        let log = Arc::clone(&asked);
+        let peer = service_fn(move |_: Request<BufferedBody>| {
+            let mut log = log.lock().unwrap();
+            log.push(began.elapsed());
+            let status = if log.len() < 4 { 503 } else { 200 };
+            let answer = Response::builder().status(status);
+            std::future::ready(Ok::<_, BoxError>(answer.body("{}".into()).unwrap()))
+        });
+        let backoff = Backoff::exponential(Duration::from_secs(2), Duration::from_secs(8));
+        let backoff = backoff.jitter(Jitter::None).build().unwrap();
+        let retry = RetryConfig::builder().attempts(4).backoff(backoff);
+        let stack = stack::deliver().retry(retry.build().unwrap());
+        (Peer::new(stack.build().unwrap().layer(peer)), asked)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn s1_and_s4_a_lookup_and_a_delivery_are_tried_four_times_after_2_4_and_8_seconds() {
+        let (crm, looked_up) = fails_three_times();
+        let rule = LookupRule::url("https://crm.example.com/{key}", ["/id"]).timeout_ms(30_000);
+        let enriched = definition("enriched").lookup("crm", rule).build().unwrap();
+        let routes = Routes::builder().http(crm).build([enriched]).unwrap();
+        let (target, delivered) = fails_three_times();
+        let router = RouterLayer::new(routes).layer(target);
+        let routed = router.oneshot(trigger(&json!({"id": "a"}))).await.unwrap();
+        assert_eq!(routed[0].result.as_ref().unwrap().status(), StatusCode::OK);
+        let seconds = |log: &Mutex<Vec<Duration>>| {
+            let log = log.lock().unwrap();
+            log.iter().map(Duration::as_secs).collect::<Vec<_>>()
+        };
+        assert_eq!(seconds(&looked_up), [0, 2, 6, 14]);
+        assert_eq!(seconds(&delivered), [14, 16, 20, 28]);
+    }
 
     #[tokio::test(start_paused = true)]
     async fn the_failure_of_one_definition_stops_no_other() {
