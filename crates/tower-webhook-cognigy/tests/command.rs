@@ -832,3 +832,28 @@ async fn no_error_of_the_command_line_repeats_a_secret_of_it() {
         );
     }
 }
+
+#[tokio::test]
+async fn with_json_the_errors_of_the_command_line_are_json_too() {
+    const ENDPOINT: [&str; 4] = ["send", "--endpoint", "https://localhost:1/t", "--user"];
+    let key = [("COGNIGY_API_KEY", "k-1")];
+    for (args, said) in [
+        (&["list"][..], "<BOT>"),
+        (&["nothing"], "unrecognized subcommand"),
+        (&["list", "bot", "--colour"], "--colour"),
+        (
+            &[&ENDPOINT[..], &["u", "--session", "s"]].concat(),
+            "--text or --data",
+        ),
+        // Not an id: nothing is sent.
+        (&["patch", "..", "..", "--key", "k"], "must be an id"),
+    ] {
+        let ran = run(&[args, &["--json"]].concat(), &key, "").await;
+        assert_eq!(ran.status, 2, "{args:?}: {}", ran.stderr);
+        let error: Value = serde_json::from_str(&ran.stderr).expect("JSON");
+        let message = error["error"]["message"].as_str().expect("text");
+        assert!(message.contains(said), "{args:?}: {message}");
+    }
+    let help = run(&["--json", "--help"], &[], "").await;
+    assert!(help.status == 0 && help.stdout.contains("Usage"));
+}

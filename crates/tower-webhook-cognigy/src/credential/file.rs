@@ -5,8 +5,11 @@ use super::{
 };
 use http::{Request, Response};
 use http_body::Body;
-use serde::Deserialize;
-use std::collections::BTreeMap;
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, Visitor},
+};
+use std::fmt;
 use tower_service::Service;
 use tower_webhook::{
     BoxError, InvalidConfig, body::BufferedBody, signature::Secret, target::TargetRules,
@@ -56,6 +59,33 @@ enum Grant {
     Form,
     BasicForm,
     BasicJson,
+}
+
+/// All members of the object, also two of one name.
+struct Entries(Vec<(String, Entry)>);
+
+impl<'de> Deserialize<'de> for Entries {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members;
+
+        impl<'de> Visitor<'de> for Members {
+            type Value = Entries;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entries, A::Error> {
+                let mut entries = Vec::new();
+                while let Some(entry) = map.next_entry()? {
+                    entries.push(entry);
+                }
+                Ok(Entries(entries))
+            }
+        }
+
+        deserializer.deserialize_map(Members)
+    }
 }
 
 impl Credentials {
@@ -110,14 +140,13 @@ impl Credentials {
     {
         let invalid = |problem: String| InvalidConfig::new("credentials", problem);
         let mut json = serde_json::Deserializer::from_slice(json);
-        let entries: BTreeMap<String, Entry> = serde_path_to_error::deserialize(&mut json)
-            .map_err(|error| {
-                // Where, and not what: the message of the parser quotes values.
-                let (path, at) = (error.path(), error.inner());
-                let (line, column) = (at.line(), at.column());
-                let problem = "is missing, unknown or of another type";
-                invalid(format!("{path}: {problem} (line {line}, column {column})"))
-            })?;
+        let Entries(entries) = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+            // Where, and not what: the message of the parser quotes values.
+            let (path, at) = (error.path(), error.inner());
+            let (line, column) = (at.line(), at.column());
+            let problem = "is missing, unknown or of another type";
+            invalid(format!("{path}: {problem} (line {line}, column {column})"))
+        })?;
         json.end()
             .map_err(|_| invalid("has more than one object".into()))?;
         let mut all = Self::new();
@@ -126,7 +155,11 @@ impl Credentials {
             let origin = entry.origin.clone();
             let credential = entry.credential(rules, client.clone()).map_err(at)?;
             let layer = CredentialLayer::with_rules(credential, &origin, rules).map_err(at)?;
-            all = all.with(CredentialName::new(name.as_str()).map_err(at)?, layer);
+            let known = CredentialName::new(name.as_str()).map_err(at)?;
+            if all.contains(&known) {
+                return Err(invalid(format!("{name}: there are two of this name")));
+            }
+            all = all.with(known, layer);
         }
         Ok(all)
     }

@@ -98,6 +98,11 @@ impl Credentials {
         self
     }
 
+    /// Whether there is one of this name.
+    pub fn contains(&self, name: &CredentialName) -> bool {
+        self.0.contains_key(name)
+    }
+
     /// Whether there is one of this name for the origin of `target`.
     ///
     /// # Errors

@@ -275,6 +275,10 @@ fn a_file_of_credentials_is_refused_with_the_place_and_without_the_secret() {
             "crm.token.grant: is missing, unknown",
         ),
         (r#""5ecret"} {"#, "crm: is missing"),
+        (
+            r#"{"origin": "https://crm.example", "bearer": "5ecret"}, "crm": {"origin": "https://crm.example", "bearer": "5ecret"}"#,
+            "crm: there are two of this name",
+        ),
     ] {
         let error = read(entry).unwrap_err().to_string();
         assert!(error.starts_with("`credentials` "), "{error}");

@@ -117,6 +117,10 @@ pub struct Api {
     #[arg(long, default_value = "basic-form")]
     grant: Grant,
 
+    /// Scope that tokens are asked for, such as `webhooks:write`. Repeat the flag for several. Default: those of the document.
+    #[arg(long, value_name = "SCOPE")]
+    scope: Vec<String>,
+
     #[command(flatten)]
     network: Network,
 }
@@ -134,7 +138,10 @@ impl Api {
             .rules(rules)
             .transport(client.clone())
             .rate_limit(RateLimitLayer::documents());
-        let token = |grant: ClientCredentials| {
+        let token = |mut grant: ClientCredentials| {
+            if !self.scope.is_empty() {
+                grant = grant.scopes(&self.scope);
+            }
             let tokens = TokenSource::builder(grant, &self.api).rules(rules);
             tokens.build(client).map(Credential::token)
         };

@@ -69,7 +69,10 @@ enum Command {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
     let output = Output {
         json: cli.json,
         quiet: cli.quiet,
@@ -97,6 +100,22 @@ async fn main() -> ExitCode {
             failure.status()
         }
     }
+}
+
+/// Tells what is wrong with the command line, or writes the help that was asked for.
+fn usage(error: &clap::Error) -> ExitCode {
+    let output = Output {
+        json: std::env::args_os().any(|arg| arg == "--json"),
+        quiet: true,
+    };
+    if error.use_stderr() && output.json {
+        let failure = Failure::usage(error.to_string().trim_end().to_owned());
+        output.fail(&failure);
+        return failure.status();
+    }
+    // Where nobody reads it, nothing is to be told.
+    let _ = error.print();
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }
 
 impl From<tower_webhook::InvalidConfig> for Failure {

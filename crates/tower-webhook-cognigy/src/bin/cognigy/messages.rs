@@ -24,12 +24,7 @@ pub struct Send {
     session: String,
 
     /// Text of the message.
-    #[arg(
-        long,
-        allow_hyphen_values = true,
-        required_unless_present = "data",
-        value_name = "TEXT"
-    )]
+    #[arg(long, allow_hyphen_values = true, value_name = "TEXT")]
     text: Option<String>,
 
     /// Data of the message: a JSON object.
@@ -69,6 +64,9 @@ pub enum Way {
 
 impl Send {
     fn message(&self) -> Result<Message, Failure> {
+        if self.text.is_none() && self.data.is_none() {
+            return Err(Failure::usage("a message needs --text or --data"));
+        }
         let mut message = Message::new(&self.user, &self.session);
         if let Some(text) = &self.text {
             message = message.text(text);

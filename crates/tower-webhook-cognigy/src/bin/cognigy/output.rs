@@ -10,7 +10,7 @@ use std::{
     path::Path,
     process::ExitCode,
 };
-use tower_webhook_cognigy::ApiError;
+use tower_webhook_cognigy::{ApiError, ApiErrorKind};
 
 /// The longest file that is read, in bytes.
 const MAX_FILE: u64 = 16 << 20;
@@ -40,6 +40,8 @@ impl Failure {
     pub fn status(&self) -> ExitCode {
         ExitCode::from(match self {
             Self::Usage(_) => 2,
+            // Nothing was sent: an argument is not right.
+            Self::Api(error) if error.kind() == ApiErrorKind::InvalidRequest => 2,
             Self::Api(_) | Self::Some { .. } | Self::Refused(_) => 1,
         })
     }
