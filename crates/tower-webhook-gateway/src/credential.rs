@@ -9,7 +9,8 @@ use http::Uri;
 use std::{
     ffi::OsString,
     fmt::Display,
-    fs,
+    fs::File,
+    io::Read,
     path::{Path, PathBuf},
 };
 use tower_webhook::InvalidConfig;
@@ -22,8 +23,11 @@ const TOKEN_URL: &str = "--downstream-token-url";
 const CLIENT: &str = "--downstream-client";
 const FILE: &str = "--credentials";
 
-/// The name of the downstream's credential.
-const DOWNSTREAM: &str = "downstream";
+/// The name of the downstream's credential. Definitions name those of the file, which has none of this name by accident.
+const DOWNSTREAM: &str = "--downstream";
+
+/// The longest file of credentials, in bytes.
+const LONGEST: u64 = 1 << 20;
 
 #[derive(Args)]
 pub(crate) struct CredentialFlags {
@@ -171,7 +175,14 @@ fn flag_of(error: &InvalidConfig) -> &'static str {
 
 fn read(file: &Path, allow_private: bool) -> Result<Credentials, Problem> {
     let problem = |why: &dyn Display| Problem::new(FILE, format!("{}: {why}", file.display()));
-    let json = fs::read(file).map_err(|error| problem(&error))?;
+    let mut json = Vec::new();
+    // Some files have no end.
+    File::open(file)
+        .and_then(|file| file.take(LONGEST + 1).read_to_end(&mut json))
+        .map_err(|error| problem(&error))?;
+    if json.len() as u64 > LONGEST {
+        return Err(problem(&"is longer than 1 MiB"));
+    }
     Credentials::from_json(
         &json,
         target_rules(allow_private),

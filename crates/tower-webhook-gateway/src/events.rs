@@ -10,7 +10,7 @@ use tower_webhook::{
     BoxFuture, StoreError, StoreErrorKind,
     idempotency::IdempotencyKey,
     observe::{Event, Id, Observers},
-    queue::{Enqueued, NewJob, Queue},
+    queue::{Enqueued, NewJob, Queue, Status, Task},
 };
 use tower_webhook_cognigy::routing::Routes;
 use tower_webhook_operator::{EventDelivery, EventLog, EventStatus, Trigger};
@@ -263,6 +263,7 @@ impl EventLog for Events {
         if trigger.event_id.is_some() {
             job.about.event_id = trigger.event_id;
         }
+        job.about.hops = trigger.hops.map(|hops| hops.to_string());
         Box::pin(async move { this.accept_by(job, "trigger", subject).await })
     }
 
@@ -281,6 +282,11 @@ impl EventLog for Events {
             if task.is_none() && event.is_none() {
                 return Ok(None);
             }
+            // Where there is no downstream, nothing was sent by the one that routed it.
+            let routed = |task: &Task| {
+                &*this.target == routes::TARGET && matches!(task.status, Status::Succeeded { .. })
+            };
+            let task = task.filter(|task| !routed(task));
             let mut deliveries: Vec<_> = task.map(EventDelivery::new).into_iter().collect();
             if let (Some(routes), Some(event)) = (&this.routes, event) {
                 deliveries.extend(routes::deliveries(routes, &this.queue, &key, event.body).await?);

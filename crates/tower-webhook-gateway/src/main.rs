@@ -177,6 +177,7 @@ fn operator(
     let mut operator = Operator::builder(args.operator_token.as_str())
         .max_body(args.max_body)
         .body_budget(bodies.clone())
+        .loop_guard(args.loop_guard.clone().observe(observers.clone()))
         .observe(observers.clone())
         .no_dead_letters(
             "dead letters are posted to the URL of --dead-letters and not stored here: look for them there",

@@ -38,8 +38,8 @@ use tower_webhook_operator::EventDelivery;
 /// The kind of the jobs that definitions have.
 pub const KIND: &str = "route";
 
-/// The target of the jobs of events where there is no downstream.
-pub const TARGET: &str = "routes";
+/// The target of the jobs of events where there is no downstream. No host has this name.
+pub const TARGET: &str = "no downstream";
 
 /// Jobs that are added in one step.
 const BATCH: usize = 64;
@@ -57,6 +57,11 @@ pub fn load(args: &Args) -> Result<Option<Routes>, Problem> {
         .http(credentials.layer(Client::new(args.allow_private)))
         .load(directory)
         .map_err(|error| problem(error.into()))?;
+    if args.downstream.is_none() && routes.definitions().is_empty() {
+        tracing::warn!(
+            "there is no definition in the directory of --routes, and no --downstream: events go nowhere"
+        );
+    }
     #[cfg(unix)]
     reload_on_hangup(routes.clone()).map_err(|error| problem(error.into()))?;
     Ok(Some(routes))
@@ -91,6 +96,8 @@ pub(crate) struct Errand {
     again: Option<TaskId>,
     /// The definition that is delivered; without it, the event is routed.
     definition: Option<Arc<str>>,
+    /// Whether the event was accepted for a downstream, beside its definitions.
+    for_downstream: bool,
 }
 
 impl Errand {
@@ -100,7 +107,13 @@ impl Errand {
             KIND => about.event_id.as_deref(),
             _ => about.idempotency_key.as_deref(),
         };
-        Self::new(&job.kind, event?, job.dedup_key.clone(), job.id)
+        Self::new(
+            &job.kind,
+            &job.target,
+            event?,
+            job.dedup_key.clone(),
+            job.id,
+        )
     }
 
     pub fn of_entry(entry: &Entry) -> Option<Self> {
@@ -111,10 +124,16 @@ impl Errand {
         let key = entry.dedup_key.as_deref();
         let key = key.and_then(|key| IdempotencyKey::from_text(key).ok());
         let task = TaskId::from_bytes(*entry.task_id.unwrap_or(entry.id).as_bytes());
-        Self::new(&entry.kind, event?, key, task)
+        Self::new(&entry.kind, &entry.target, event?, key, task)
     }
 
-    fn new(kind: &str, event: &str, key: Option<IdempotencyKey>, task: TaskId) -> Option<Self> {
+    fn new(
+        kind: &str,
+        target: &str,
+        event: &str,
+        key: Option<IdempotencyKey>,
+        task: TaskId,
+    ) -> Option<Self> {
         let event = events::named(event)?;
         if kind != KIND {
             let again = key.is_none().then_some(task);
@@ -122,6 +141,7 @@ impl Errand {
                 event,
                 again,
                 definition: None,
+                for_downstream: target != TARGET,
             });
         }
         let key = key?;
@@ -131,6 +151,7 @@ impl Errand {
             event,
             again: None,
             definition: Some(definition.into()),
+            for_downstream: false,
         })
     }
 
@@ -246,7 +267,16 @@ impl Routing {
     ) -> Result<(), BoxError> {
         let (raw, hops) = (req.body().as_bytes(), req.extensions().get());
         let input = input(&errand.event, raw.clone()).map_err(Unsendable::because)?;
-        for definitions in routes.matching(&input).chunks(BATCH) {
+        let matching = routes.matching(&input);
+        if matching.is_empty() && !self.has_downstream {
+            let event = events::name(&errand.event);
+            self.observers.tell(|| Event::Trouble {
+                part: "routes",
+                what: "an event meets no definition, and there is no downstream: it goes nowhere",
+                detail: Some(Id::new(&event)),
+            });
+        }
+        for definitions in matching.chunks(BATCH) {
             let jobs = definitions
                 .iter()
                 .map(|definition| errand.job(raw.clone(), hops, definition));
@@ -345,6 +375,10 @@ impl Service<Request<BufferedBody>> for Routing {
             }
             if this.has_downstream {
                 return Ok(stack.call(req).await?.map(Either::Left));
+            }
+            if errand.for_downstream {
+                let why = "it is for the downstream, and there is no `--downstream` any more";
+                return Err(Unsendable::because(why).into());
             }
             Ok(Response::new(Either::Right(BufferedBody::default())))
         })

@@ -67,13 +67,14 @@ use redrives::{AnyRedrive, Redrives};
 use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 use tower_service::Service;
 use tower_webhook::{
-    BoxError, BoxFuture, BufferBodyLayer, InvalidConfig, StoreError,
+    BoxError, BoxFuture, BufferBodyLayer, InvalidConfig, LoopGuardLayer, StoreError,
     body::BodyBudget,
     dead_letter::{
         DescribeResponse,
         redrive::{Redrive, Resend},
     },
     idempotency::IdempotencyKey,
+    loop_guard::Hops,
     observe::{Event, Id, Observer, Observers},
     outcome::{Classify, MakeClassifier},
     queue::{Enqueued, Task},
@@ -159,6 +160,9 @@ pub struct Trigger {
     pub event_id: Option<String>,
     /// A JSON object, as it was sent.
     pub payload: Bytes,
+    /// Where the request has been, if it came from a deployment that marks what it sends: see
+    /// [`OperatorBuilder::loop_guard`]. The delivery must carry it on.
+    pub hops: Option<Hops>,
 }
 
 /// The operator routes, and the re-drives that they started. Clones share both.
@@ -167,6 +171,7 @@ pub struct Operator {
     shared: Arc<Shared>,
     token: SharedToken,
     bodies: BufferBodyLayer,
+    loops: Option<LoopGuardLayer>,
 }
 
 pub(crate) struct Shared {
@@ -186,6 +191,7 @@ impl Operator {
             token: token.into(),
             max_body: 1 << 20,
             body_budget: None,
+            loops: None,
             redrive: None,
             no_dead_letters: Cow::Borrowed(
                 "no store of dead letters is set: give the operator routes a `Redrive`",
@@ -201,6 +207,7 @@ impl Operator {
             Arc::clone(&self.shared),
             self.token.clone(),
             self.bodies.clone(),
+            self.loops.clone(),
         )
     }
 
@@ -217,6 +224,7 @@ pub struct OperatorBuilder {
     token: Secrets,
     max_body: usize,
     body_budget: Option<BodyBudget>,
+    loops: Option<LoopGuardLayer>,
     redrive: Option<Box<dyn AnyRedrive>>,
     no_dead_letters: Cow<'static, str>,
     events: Option<Box<dyn EventLog>>,
@@ -269,6 +277,13 @@ impl OperatorBuilder {
         self
     }
 
+    /// Sets the guard against loops, that of your receiving routes: whatever was sent from this deployment, such as a
+    /// delivery to the trigger route, is answered 508. It comes after the token. Default: none.
+    pub fn loop_guard(mut self, guard: LoopGuardLayer) -> Self {
+        self.loops = Some(guard);
+        self
+    }
+
     /// Adds an observer of entries that are discarded ([`Event::Discarded`]), of requests that are refused
     /// ([`Event::Refused`]), and of stores that fail ([`Event::Trouble`]). Default: none except `tracing`.
     ///
@@ -294,6 +309,7 @@ impl OperatorBuilder {
         Ok(Operator {
             token: SharedToken::bearer(self.token)?,
             bodies,
+            loops: self.loops,
             shared: Arc::new(Shared {
                 redrive: self.redrive,
                 no_dead_letters: self.no_dead_letters,

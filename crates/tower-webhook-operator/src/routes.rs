@@ -22,10 +22,11 @@ use serde_json::{Value, json};
 use std::{str::FromStr, sync::Arc, time::Duration};
 use tower::ServiceBuilder;
 use tower_webhook::{
-    BufferBodyLayer, SignatureVerifyLayer, StoreError, StoreErrorKind,
+    BufferBodyLayer, LoopGuardLayer, SignatureVerifyLayer, StoreError, StoreErrorKind,
     body::BufferedBody,
     dead_letter::{Cursor, Discarded, EntryId, Filter, LetterStore, Page, Reason, json as record},
     idempotency::{IdempotencyKey, KeySource},
+    loop_guard::Hops,
     observe::{Event, Id},
     problem::Problem,
     queue::{Enqueued, Status, TaskId},
@@ -38,7 +39,12 @@ const PAGE: usize = 100;
 /// The longest `Idempotency-Key`, and the longest id in a triggered payload.
 const MAX_KEY: usize = 255;
 
-pub(crate) fn router(shared: Arc<Shared>, token: SharedToken, bodies: BufferBodyLayer) -> Router {
+pub(crate) fn router(
+    shared: Arc<Shared>,
+    token: SharedToken,
+    bodies: BufferBodyLayer,
+    loops: Option<LoopGuardLayer>,
+) -> Router {
     let routes = Router::new()
         .route("/webhooks/events/{event_id}", get(event))
         .route("/webhooks/replay/{event_id}", post(replay))
@@ -49,6 +55,10 @@ pub(crate) fn router(shared: Arc<Shared>, token: SharedToken, bodies: BufferBody
         .route("/api/v2/webhooks/trigger", post(trigger));
     let refusals = middleware::from_fn_with_state(Arc::clone(&shared), tell_refusals);
     let verify = SignatureVerifyLayer::new(token).observe(shared.observers.clone());
+    let routes = match loops {
+        Some(loops) => routes.route_layer(loops),
+        None => routes,
+    };
     let guarded = routes.route_layer(refusals).route_layer(
         ServiceBuilder::new()
             .layer(verify.before_body())
@@ -414,6 +424,7 @@ async fn trigger(
     headers: HeaderMap,
     req: Request,
 ) -> Result<Response, Refused> {
+    let hops = req.extensions().get::<Hops>().cloned();
     let body = Bytes::from_request(req, &())
         .await
         .map_err(|_| bad("body", "the body cannot be read"))?;
@@ -432,6 +443,7 @@ async fn trigger(
         key,
         event_id,
         payload: body,
+        hops,
     };
     let queued = shared.asked(shared.events()?.trigger(trigger)).await?;
     Ok(queued_as(queued))

@@ -14,13 +14,14 @@ use std::{
 };
 use tower::{ServiceExt as _, service_fn};
 use tower_webhook::{
-    BoxError, BoxFuture, StoreError, StoreErrorKind,
+    BoxError, BoxFuture, LoopGuardLayer, StoreError, StoreErrorKind,
     body::BufferedBody,
     dead_letter::{
         Cause, Discarded, Entry, EntryBody, EntryClaim, EntryId, Filter, LetterStore, Listing,
         MemoryDeadLetters, Page, Reason, Sink, redrive::Redrive,
     },
     lease::{FencingToken, Settled},
+    loop_guard::Hops,
     observe::{Event, observer_fn},
     queue::{Enqueued, Status, Task, TaskId},
 };
@@ -483,7 +484,8 @@ impl EventLog for Log {
     fn trigger(&self, trigger: Trigger) -> BoxFuture<Result<Enqueued, StoreError>> {
         let key = trigger.key.to_text();
         assert!(key.starts_with("key:trigger:"), "{key}");
-        let said = format!("{:?} {:?}", trigger.event_id, trigger.payload);
+        let hops = trigger.hops.as_ref().map(Hops::as_str);
+        let said = format!("{:?} {:?} {hops:?}", trigger.event_id, trigger.payload);
         self.said.lock().unwrap().push(said);
         let id = TaskId::from_bytes([2; 16]);
         Box::pin(async move {
@@ -577,7 +579,31 @@ async fn events_are_replayed_and_triggered_and_both_are_recorded() {
     );
     // Both record what they do themselves.
     let said = log.said.lock().unwrap();
-    assert_eq!(said[..], [r#"Some("mine") b"{\"id\":\"mine\"}""#]);
+    assert_eq!(said[..], [r#"Some("mine") b"{\"id\":\"mine\"}" None"#]);
+}
+
+/// The trigger route is where a delivery may end that was sent from here.
+#[tokio::test]
+async fn a_loop_ends_at_the_trigger_route_after_the_token_is_known_to_be_right() {
+    let log = Log::default();
+    let operator = Operator::builder(TOKEN).events(log.clone());
+    let guard = LoopGuardLayer::new("one").unwrap();
+    let app = operator.loop_guard(guard).build().unwrap().router();
+    for (token, marks, status) in [
+        ("wrong", "one", 401),
+        (TOKEN, "one", 508),
+        (TOKEN, "a, b, c, d, e, f, g, h, i, j", 508),
+        (TOKEN, "other", 202),
+    ] {
+        let req = Request::post("/api/v2/webhooks/trigger")
+            .header("authorization", format!("Bearer {token}"))
+            .header("webhook-loop", marks)
+            .body(Body::from("{}"));
+        let answer = app.clone().oneshot(req.unwrap()).await.unwrap();
+        assert_eq!(answer.status(), status, "{marks}");
+    }
+    let said = log.said.lock().unwrap();
+    assert_eq!(said[..], [r#"None b"{}" Some("other")"#]);
 }
 
 #[tokio::test]

@@ -172,3 +172,42 @@ fn a_redirect_of_the_downstream_or_of_its_token_endpoint_takes_nothing_elsewhere
     }
     assert!(elsewhere.got().is_empty() && seen.got().is_empty());
 }
+
+#[test]
+fn a_file_of_credentials_that_has_no_end_is_refused() {
+    let mut command = command();
+    command.args(["--listen", "127.0.0.1:0", "--store", "memory:"]);
+    let ended = command.args(["--credentials", "/dev/zero"]).output();
+    let ended = ended.expect("it runs");
+    let written = String::from_utf8(ended.stderr).unwrap();
+    assert_eq!(ended.status.code(), Some(2), "{written}");
+    assert_eq!(
+        written,
+        "error: --credentials: /dev/zero: is longer than 1 MiB\n"
+    );
+}
+
+/// The credential of the downstream has a name too, which is not taken from the file.
+#[test]
+fn a_credential_of_the_file_may_have_any_name_beside_that_of_the_downstream() {
+    let (seen, target) = (Downstream::start(), Downstream::start());
+    let folder = tempfile::tempdir().unwrap();
+    let (routes, file) = (folder.path().join("routes"), folder.path().join("file"));
+    let definition = serde_json::json!({
+        "name": "all", "target_url": target.url(), "trigger_conditions": [], "credential": "downstream",
+    });
+    let all = serde_json::json!({"downstream": {"origin": target.url(), "bearer": "of-the-file"}});
+    std::fs::create_dir(&routes).unwrap();
+    std::fs::write(routes.join("all.json"), definition.to_string()).unwrap();
+    std::fs::write(&file, all.to_string()).unwrap();
+    let [routes, file] = [&routes, &file].map(|path| path.to_str().unwrap());
+    let url = seen.url();
+    let flags = ["--routes", routes, "--credentials", file];
+    let downstream = ["--downstream", &url, "--downstream-token", TOKEN];
+    let server = gateway(&[&flags[..], &downstream].concat());
+    deliver(&server, "evt_1");
+    eventually("both arrive", || (target.got().len() == 1).then_some(()));
+    let bearer = |token: &str| [Some(format!("Bearer {token}"))];
+    assert_eq!(authorizations(&seen), bearer(TOKEN));
+    assert_eq!(authorizations(&target), bearer("of-the-file"));
+}

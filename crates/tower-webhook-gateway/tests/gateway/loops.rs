@@ -216,3 +216,78 @@ fn a_message_that_two_gateways_change_and_send_to_each_other_ends_after_one_roun
     assert!(!whole.body.contains(PASSWORD));
     assert!(entries(&one).is_empty());
 }
+
+/// Triggers an event as an operator, from a place that sends on what it was sent.
+fn trigger(server: &Server, marks: &str, body: &str) -> Curled {
+    let bearer = format!("Bearer {TOKEN}");
+    let headers = [
+        ("authorization", bearer.as_str()),
+        ("content-type", "application/json"),
+        ("webhook-loop", marks),
+    ];
+    let url = server.url("/api/v2/webhooks/trigger");
+    curl(&url, &headers, Some(body.as_bytes()), &[])
+}
+
+#[test]
+fn a_trigger_that_was_sent_from_here_is_refused_and_another_carries_on_where_it_has_been() {
+    let seen = Downstream::start();
+    let url = seen.url();
+    let known = ["--operator-token", TOKEN, "--downstream", &url];
+    let server = gateway(&[&known[..], &["--loop-mark", "one"]].concat());
+    for (marks, why) in [
+        ("other, one", "this message was sent from here"),
+        (
+            "a, b, c, d, e, f, g, h, i, j",
+            "this message has passed too many deployments",
+        ),
+    ] {
+        let refused = trigger(&server, marks, "{}");
+        assert_eq!(refused.status, 508, "{refused:?}");
+        assert_eq!(refused.json()["detail"], why);
+    }
+    // What operators do by hand has no marks; a definition that ends at one of their routes has.
+    let bearer = format!("Bearer {TOKEN}");
+    let headers = [("authorization", bearer.as_str()), ("webhook-loop", "one")];
+    let replay = server.url("/webhooks/replay/evt_1");
+    assert_eq!(curl(&replay, &headers, Some(b""), &[]).status, 508);
+    // Strangers learn nothing.
+    let url = server.url("/api/v2/webhooks/trigger");
+    let unknown = curl(&url, &[("webhook-loop", "one")], Some(b"{}"), &[]);
+    assert_eq!(unknown.status, 401);
+
+    assert_eq!(trigger(&server, "other", "{}").status, 202);
+    assert_eq!(marks_of(&seen, 1), "other, one");
+}
+
+#[test]
+fn a_definition_whose_target_is_the_trigger_route_ends_after_one_round() {
+    let token = "an-operator-token-for-the-tests";
+    let folder = tempfile::tempdir().unwrap();
+    // Its own address is known only when it has started.
+    let back = TcpListener::bind("127.0.0.1:0").unwrap();
+    let origin = format!("http://{}", back.local_addr().unwrap());
+    let (routes, file) = (folder.path().join("routes"), folder.path().join("file"));
+    let definition = json!({
+        "name": "round", "target_url": format!("{origin}/api/v2/webhooks/trigger"), "trigger_conditions": [],
+        "credential": "own",
+    });
+    let credentials = json!({"own": {"origin": origin, "bearer": token}});
+    fs::create_dir(&routes).unwrap();
+    fs::write(routes.join("round.json"), definition.to_string()).unwrap();
+    fs::write(&file, credentials.to_string()).unwrap();
+    let [routes, file] = [&routes, &file].map(|path| path.to_str().unwrap());
+    let flags = ["--routes", routes, "--credentials", file];
+    let server = gateway(&[&flags[..], &["--operator-token", token]].concat());
+    lead(back, server.address);
+
+    assert_eq!(post(&server, event("evt_1").as_bytes()).status, 200);
+    let bearer = format!("Bearer {token}");
+    let url = server.url("/dead-letters");
+    let entry = eventually("it is refused", || {
+        let list = curl(&url, &[("authorization", &bearer)], None, &[]).json();
+        list["items"].as_array().unwrap().first().cloned()
+    });
+    let told = (&entry["lastStatus"], &entry["eventId"]);
+    assert_eq!(told, (&json!(508), &json!("evt_1")));
+}

@@ -490,3 +490,75 @@ fn a_bad_definition_ends_the_program_with_status_2_and_the_names_of_flag_file_an
         );
     }
 }
+
+/// The downstream is gone: what was accepted for it is not delivered, whatever the definitions did.
+#[test]
+fn what_waits_for_a_downstream_is_a_dead_letter_without_one_and_is_kept_until_there_is_one_again() {
+    let (seen, target) = (Downstream::start(), Downstream::start());
+    let folder = TempDir::new().unwrap();
+    define(folder.path(), "all", &target.url(), &json!({}));
+    let database = folder.path().join("gateway.db");
+    let store = format!("sqlite:{}", database.display());
+    let url = seen.url();
+    let mut flags = vec!["--store", store.as_str()];
+    let with: Vec<_> = [&flags[..], &["--downstream", &url]].concat();
+
+    // One has failed, and one waits for its second attempt.
+    seen.answer_first(&[(400, None), (503, Some("3"))]);
+    let server = routed(&folder, &with);
+    post(&server, event("evt_1").as_bytes());
+    eventually("the first failed", || entries(&server).pop());
+    post(&server, event("evt_2").as_bytes());
+    eventually("the second waits", || (seen.got().len() == 2).then_some(()));
+    arrived(&target, "evt_2/all");
+    drop(server);
+
+    let server = routed(&folder, &flags);
+    let both = || entries(&server).len() == 2;
+    eventually("the second failed", || both().then_some(()));
+    for entry in entries(&server) {
+        let id = entry["id"].as_str().unwrap();
+        let again = format!("/dead-letters/{id}/redrive");
+        assert_eq!(ask(&server, "POST", &again, None).status, 202);
+        eventually("it was tried", || {
+            let entry = ask(&server, "GET", &format!("/dead-letters/{id}"), None);
+            (entry.json()["replays"] == 1).then_some(())
+        });
+    }
+    let said = entries(&server);
+    let said = said.iter().find(|entry| entry["eventId"] == "evt_2");
+    let said = said.expect("they are still there").to_string();
+    assert!(
+        said.contains("there is no `--downstream` any more"),
+        "{said}"
+    );
+    for id in ["evt_1", "evt_2"] {
+        let state = ask(&server, "GET", &format!("/webhooks/events/{id}"), None);
+        assert_eq!(state.json()["status"], "dead-lettered", "{id}");
+    }
+    assert_eq!(seen.got().len(), 2);
+    drop(server);
+
+    flags = with;
+    let server = routed(&folder, &flags);
+    ask(&server, "POST", "/dead-letters/redrive", None);
+    eventually("both are delivered", || {
+        entries(&server).is_empty().then_some(())
+    });
+    assert_eq!(seen.got().len(), 4);
+    assert_eq!(target.got().len(), 2, "to the definition once each");
+}
+
+#[test]
+fn an_event_that_goes_nowhere_is_told_of_and_is_not_called_delivered() {
+    let folder = TempDir::new().unwrap();
+    let mut server = routed(&folder, &[]);
+    server.wait_for(Stream::Err, "there is no definition in the directory");
+    let accepted = post(&server, event("evt_1").as_bytes());
+    result_of(&server, &task_id(&accepted));
+    let said = server.wait_for(Stream::Err, "it goes nowhere");
+    assert!(said.contains("evt_1"), "{said}");
+    let state = ask(&server, "GET", "/webhooks/events/evt_1", None).json();
+    assert_eq!(state["status"], "received", "{state}");
+    assert_eq!(state["deliveries"], json!([]));
+}

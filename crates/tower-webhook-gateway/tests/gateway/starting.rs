@@ -242,6 +242,38 @@ fn help_shows_no_value_of_the_environment() {
 }
 
 #[test]
+fn the_table_of_the_readme_has_every_flag_and_variable_of_the_help_and_no_other() {
+    let output = command().arg("--help").output().unwrap();
+    let help = String::from_utf8(output.stdout).unwrap();
+    let readme = include_str!("../../README.md");
+    let (_, table) = readme.split_once("\n## Flags\n").expect("a section");
+    let (table, _) = table.split_once("\n## ").expect("a section after it");
+    // Of each row: the flags of the first cell, and the variables of the second.
+    let mut documented = Vec::new();
+    for row in table.lines().filter(|line| line.starts_with("| `--")) {
+        let cells: Vec<_> = row.split('|').map(str::trim).collect();
+        let flags = cells[1].split(", ").map(|flag| flag.trim_matches('`'));
+        let flags = flags.filter_map(|flag| flag.split(' ').next());
+        let variables = cells[2].split(", ").map(|name| name.trim_matches('`'));
+        documented.extend(flags.chain(variables).map(str::to_owned));
+    }
+    let mut told = Vec::new();
+    for line in help.lines().map(str::trim_start) {
+        let flag = line.strip_prefix("-h, ").unwrap_or(line).split(' ').next();
+        told.extend(flag.filter(|flag| flag.starts_with("--")));
+        if let Some((_, variable)) = line.split_once("[env: ") {
+            told.extend(variable.split(['=', ']']).next());
+        }
+    }
+    let told = told.into_iter().filter(|flag| *flag != "--help");
+    let mut told: Vec<_> = told.map(str::to_owned).collect();
+    documented.retain(|name| !name.is_empty());
+    documented.sort();
+    told.sort();
+    assert_eq!(documented, told);
+}
+
+#[test]
 fn asked_to_stop_as_soon_as_it_is_ready_it_ends_well() {
     for _ in 0..10 {
         let mut server = gateway(&[]);
