@@ -68,6 +68,15 @@
 //! [`ApiError`](crate::ApiError), with the platform's own code in [`ErrorCode::of`]: a number or a text on the wire (O has
 //! both).
 //!
+//! # What is read
+//!
+//! Of the answers of the management API, a field whose value is not of its type, such as a time as text or an empty token, is
+//! in `other` as it was read, and its own field is `None`. What is required must fit, or the page with it is an error: an
+//! id, because calls are made of it, and a status. Messages are [stricter](message#what-is-read).
+//!
+//! Numbers keep their value if they are of `i64`, `u64` or `f64`. An integer beyond `u64` becomes the nearest `f64`; a number
+//! beyond `f64`, such as `1e400`, cannot be read wherever it stands.
+//!
 //! # Sources
 //!
 //! Nothing here is guessed silently. The marks are used throughout this module:

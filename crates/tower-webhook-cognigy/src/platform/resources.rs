@@ -1,7 +1,6 @@
 //! Resources of the management API, as it returns them.
 //!
-//! Times are seconds since 1970 where they are numbers, and RFC 3339 where they are texts (O). A field whose value is not of
-//! its type, such as a time with a fraction, is in `other` as it was read. An id and a status must fit: calls are made of them.
+//! Times are seconds since 1970 where they are numbers, and RFC 3339 where they are texts (O).
 
 use super::{
     id::{MongoId, UrlToken},
