@@ -48,6 +48,13 @@
 //! 401. A layer or client that follows redirects must stand
 //! outside; inside, it would carry the header to where the server points.
 //!
+//! # In a task
+//!
+//! A call over a closure whose error is a [`BoxError`](tower_webhook::BoxError) is spawned as it is:
+//! `tokio::spawn(service.oneshot(req))`. In an `async` block that owns the service the compiler says that `From` is not general
+//! enough ([rust#64552](https://github.com/rust-lang/rust/issues/64552)), of this layer as of all that make such errors: box the
+//! service before, or give the closure an error type of its own.
+//!
 //! # Where a credential goes
 //!
 //! To requests whose URL has the scheme, host and port of the layer's origin, and to no other. A header of its name that the caller

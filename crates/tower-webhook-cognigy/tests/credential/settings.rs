@@ -6,7 +6,7 @@ use std::{
     future::{Ready, ready},
     task::{Context, Poll, Waker},
 };
-use tower::{Layer, Service, ServiceExt};
+use tower::{Layer, Service, ServiceExt, service_fn, util::BoxCloneSyncService};
 use tower_webhook::{BoxError, InvalidConfig, body::BufferedBody, target::TargetRules};
 use tower_webhook_cognigy::credential::{
     ClientCredentials, Credential, CredentialLayer, Credentials, TokenSource, TokenSourceBuilder,
@@ -161,34 +161,35 @@ fn a7_9_nothing_shows_a_secret() {
     );
 }
 
-/// A compiler that proves `From` for one lifetime only refuses these, unless the bounds say it otherwise.
+/// In an `async` block that owns the closure, the compiler asks for `From` of every lifetime
+/// ([rust#64552](https://github.com/rust-lang/rust/issues/64552)): no bound of a layer changes that. The call itself can be
+/// spawned, and a boxed service can be in a block.
 #[tokio::test]
-async fn a_call_over_a_service_whose_error_is_boxed_can_be_spawned() {
-    fn peer() -> impl Service<
-        Request<BufferedBody>,
-        Response = Response<BufferedBody>,
-        Error = BoxError,
-        Future: Send,
-    > + Clone
-    + Send
-    + 'static {
-        Peer.map_err(BoxError::from)
-    }
+async fn a_call_over_a_closure_whose_error_is_boxed_can_be_spawned_as_it_is_or_with_the_service_boxed()
+ {
+    type Boxed = BoxCloneSyncService<Request<BufferedBody>, Response<BufferedBody>, BoxError>;
+
+    let peer = service_fn(|_: Request<BufferedBody>| async {
+        Ok::<_, BoxError>(Response::new(BufferedBody::default()))
+    });
     let req = || {
         let url = "https://api.example.com/";
         Request::get(url).body(BufferedBody::default()).unwrap()
     };
     let credential = Credential::bearer("t").unwrap();
     let layer = CredentialLayer::new(credential, "https://api.example.com").unwrap();
-    let service = layer.layer(peer());
-    let one = tokio::spawn(async move { service.oneshot(req()).await.is_ok() });
-    let service = Credentials::new().layer(peer());
-    let named = tokio::spawn(async move { service.oneshot(req()).await.is_ok() });
-    let service = RateLimitLayer::documents().layer(peer());
-    let limited = tokio::spawn(async move { service.oneshot(req()).await.is_ok() });
-    for call in [one, named, limited] {
-        assert!(call.await.unwrap());
+    let named = Credentials::new();
+    let limit = RateLimitLayer::documents();
+    for call in [
+        tokio::spawn(layer.layer(peer).oneshot(req())),
+        tokio::spawn(named.layer(peer).oneshot(req())),
+        tokio::spawn(limit.layer(peer).oneshot(req())),
+    ] {
+        assert!(call.await.unwrap().is_ok());
     }
+    let boxed = Boxed::new(limit.layer(named.layer(layer.layer(peer))));
+    let call = tokio::spawn(async move { boxed.oneshot(req()).await.is_ok() });
+    assert!(call.await.unwrap());
 }
 
 #[tokio::test]
@@ -197,7 +198,7 @@ async fn an_origin_is_scheme_host_and_port() {
         Credential::api_key("k").unwrap(),
         "https://api.example.com/api/v2",
     );
-    let service = tower::service_fn(|req: Request<BufferedBody>| async move {
+    let service = service_fn(|req: Request<BufferedBody>| async move {
         Ok::<_, Infallible>(Response::new(req.headers().contains_key("x-api-key")))
     });
     let mut api = layer.unwrap().layer(service);
