@@ -89,6 +89,12 @@ pub mod probe;
 pub mod rate_limit;
 #[cfg(feature = "routing")]
 pub mod routing;
+#[cfg(any(feature = "documents", feature = "routing"))]
+#[cfg_attr(
+    not(feature = "routing"),
+    allow(dead_code, reason = "only routing looks at what tags have in them")
+)]
+mod template;
 
 #[cfg(feature = "client")]
 #[doc(inline)]

@@ -789,6 +789,69 @@ mod templates {
         assert_eq!(refused.setting(), "payload_template");
     }
 
+    /// The engine parses, compiles and drops by recursion, which it bounds only for brackets and blocks.
+    #[test]
+    fn no_template_that_is_taken_or_refused_overflows_a_stack() {
+        let chain = |first: &str, link: &str, last: &str| {
+            let fits = (8192 - first.len() - last.len()) / link.len();
+            format!("{first}{}{last}", link.repeat(fits))
+        };
+        let mut sources: Vec<String> = [
+            ("{{v", "|string", "}}"),
+            ("{{v", "|d", "}}"),
+            ("{{1", "+1", "}}"),
+            ("{{1", "-1", "}}"),
+            ("{{1", "/1", "}}"),
+            ("{{1", "**1", "}}"),
+            ("{{v", "~\"-\"", "}}"),
+            ("{{", "not ", "1}}"),
+            ("{{", "-", "1}}"),
+            ("{{", "+", "1}}"),
+            ("{{v", ".a", "}}"),
+            ("{{v", "[0]", "}}"),
+            ("{{v", "[:]", "}}"),
+            ("{{v", "()", "}}"),
+            ("{{1", " or 1", "}}"),
+            ("{{1", " and 1", "}}"),
+            ("{{1", "<1", "}}"),
+            ("{{1", " in 1", "}}"),
+            ("{{1", " is odd", "}}"),
+            ("{{1", " if 1 else 1", "}}"),
+            ("{{v", " if 0 else v", "}}"),
+            ("{{", "(", "}}"),
+            ("{{", "[", "}}"),
+            ("{{", "{1:", "}}"),
+            ("{{", "d(", "}}"),
+            ("{% set a = ", "-", "1 %}"),
+            ("{% if ", "not ", "1 %}{% endif %}"),
+            ("{% filter upper", "|upper", " %}1{% endfilter %}"),
+        ]
+        .map(|(first, link, last)| chain(first, link, last))
+        .into();
+        let elif = "{%elif 1%}".repeat(6000);
+        sources.push(format!("{{%if 1%}}{elif}{{%endif%}}"));
+        for (open, close) in [("{%if 1%}", "{%endif%}"), ("{%filter d%}", "{%endfilter%}")] {
+            sources.push(format!("{}{}", open.repeat(3000), close.repeat(3000)));
+        }
+        for source in &sources {
+            if let Ok(definition) = json_of(source).build() {
+                let routes = Routes::builder().build([definition]).unwrap();
+                let event = trigger(&json!({"v": {"a": 1}}));
+                let _ = run(routes.render(&routes.definitions()[0], &event));
+            }
+        }
+        let long = chain("{{v", "|d", " }}");
+        for (source, limit) in [
+            (format!("{{\n{long} "), "line 2: a tag"),
+            ("x".repeat(65_537), "65536"),
+        ] {
+            let source = source.replacen("{{v", "{{v    ", 1);
+            let refused = json_of(&source).build().unwrap_err();
+            assert_eq!(refused.setting(), "payload_template");
+            assert!(refused.to_string().contains(limit), "{refused}");
+        }
+    }
+
     /// S1's `max_payload_size_kb`, which its own code never looked at.
     #[tokio::test]
     async fn a_payload_is_no_longer_than_its_definition_permits() {

@@ -1,7 +1,10 @@
 //! What is sent to the documents' API. Each form checks its limits when it is built or read, so a value that exists is
 //! one that the documents accept.
 
-use crate::hook::{PayloadFormat, TriggerCondition, TriggerType};
+use crate::{
+    hook::{PayloadFormat, TriggerCondition, TriggerType},
+    template,
+};
 use http::{HeaderName, HeaderValue, Method, Uri};
 use serde::{Deserialize, Serialize, Serializer, de::DeserializeOwned, ser::SerializeMap};
 use serde_json::Value;
@@ -329,22 +332,19 @@ impl WebhookDefinitionBuilder {
             let why = "must be of the types `intent`, `entity`, `flow_start` and `flow_end`";
             return Err(InvalidConfig::new("trigger_conditions", why));
         }
-        let parsed = minijinja::Environment::new()
-            .template_from_str(&self.payload_template)
-            .map(drop);
-        parsed.map_err(|error| {
-            let line = error.line().unwrap_or(1);
+        let explain = |error: &minijinja::Error, line| {
             let unknown = |detail: &str| detail.starts_with("unknown statement");
-            let why = if error.detail().is_some_and(unknown) {
+            if error.detail().is_some_and(unknown) {
                 format!(
                     "has a statement in line {line} that is not checked here, if Jinja2 has it: \
                      write it without macros, includes and inheritance"
                 )
             } else {
                 format!("is no template: {} in line {line}", error.kind())
-            };
-            InvalidConfig::new("payload_template", why)
-        })?;
+            }
+        };
+        let mut environment = minijinja::Environment::new();
+        template::parse(&mut environment, &self.payload_template, explain)?;
         if self.max_payload_size_kb == 0 {
             return Err(InvalidConfig::new(
                 "max_payload_size_kb",

@@ -108,7 +108,8 @@
 //!
 //! | What | Limit |
 //! | --- | --- |
-//! | definitions | 10,000, each file and template 1 MiB |
+//! | definitions | 10,000, each file 1 MiB |
+//! | a template | 64 KiB, each `{{ .. }}` and `{% .. %}` in it 8 KiB |
 //! | a payload | its `max_payload_size_kb`, 16 MiB at most |
 //! | steps of a template | 100,000 and one for each byte that its payload may have; each 64 bytes that it makes are one step |
 //! | values within values | 128 |

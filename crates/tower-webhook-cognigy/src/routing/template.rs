@@ -1,6 +1,7 @@
 //! Templates: parsed once, rendered with bounds, and what they give checked.
 
 use super::{PayloadFormat, RouteErrorKind, xml};
+use crate::template::{self, NAME};
 use bytes::Bytes;
 use minijinja::{
     AutoEscape, Environment, Error, ErrorKind, Output, State, UndefinedBehavior, Value,
@@ -13,9 +14,6 @@ use std::{
     sync::{Arc, OnceLock},
 };
 use tower_webhook::InvalidConfig;
-
-/// The name of the one template of an environment.
-const NAME: &str = "payload_template";
 
 /// Calls within calls, such as a recursive loop.
 const DEEPEST_CALL: usize = 64;
@@ -50,12 +48,10 @@ impl Template {
         let mut environment = base(format).clone();
         let by_size = u64::try_from(limit).unwrap_or(u64::MAX);
         environment.set_fuel(Some(STEPS.saturating_add(by_size)));
-        let parsed = environment.add_template_owned(NAME, source.to_owned());
-        parsed.map_err(|error| {
+        template::parse(&mut environment, source, |error, line| {
             // The text of a template is an operator's: its errors may quote it.
             let what = error.detail().unwrap_or("it cannot be parsed");
-            let line = error.line().unwrap_or(1);
-            InvalidConfig::new(NAME, format!("is not a template: line {line}: {what}"))
+            format!("is not a template: line {line}: {what}")
         })?;
         Ok(Self {
             environment: Arc::new(environment),
