@@ -58,8 +58,7 @@ pub(crate) fn parse(
 
 /// What is wrong at this place.
 pub(crate) fn invalid(source: &str, at: usize, problem: &str) -> InvalidConfig {
-    let before = source.as_bytes().get(..at).unwrap_or_default();
-    let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+    let line = source[..at].matches('\n').count() + 1;
     InvalidConfig::new(NAME, format!("is not a template: line {line}: {problem}"))
 }
 

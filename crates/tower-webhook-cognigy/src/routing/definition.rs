@@ -248,7 +248,7 @@ impl Definition {
         let body = match &self.template {
             Some(template) => {
                 let event = input.value();
-                template.render(Context { event, lookups })?
+                template.render(Context::new(event, lookups))?
             }
             None if input.raw().len() > self.max_payload => {
                 return Err(RouteErrorKind::TooLarge {

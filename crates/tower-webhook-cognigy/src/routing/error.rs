@@ -61,7 +61,7 @@ pub enum RouteErrorKind {
         /// The limit, in bytes.
         limit: usize,
     },
-    /// The template takes too many steps, or makes too much text on the way: it is ended.
+    /// The template takes too many steps or too long, or makes too much text on the way: it is ended.
     TooMuchWork,
 }
 

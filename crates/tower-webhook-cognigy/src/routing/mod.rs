@@ -22,7 +22,7 @@
 //!     "name": "customer-lookup",
 //!     "target_url": "https://api.example.com/v1/customer/lookup",
 //!     "trigger_conditions": [{"event_type": "DIALOG_EVENT", "threshold": 1}],
-//!     "payload_template": "{\"conversationId\": {{ conversationId }}, \"externalId\": {{ variables.customerId }}, \"context\": {{ currentNode }}}"
+//!     "payload_template": "{\"conversationId\": {{ conversationId }}, \"externalId\": {{ variables.customerId|default(none) }}, \"context\": {{ currentNode|default(none) }}}"
 //! }"#)?;
 //! let routes = Routes::builder().build([definition])?;
 //!
@@ -47,15 +47,25 @@
 //! # Templates
 //!
 //! Jinja, with [minijinja](https://docs.rs/minijinja). Variables are the members of the event, the lookups, and `event`,
-//! the event itself. A variable that is not there is an error, unless `|default(..)` says what stands for it.
+//! the event itself. A variable that is not there is an error, unless `|default(..)` says what stands for it: within
+//! lists and objects that are written too, and for `|tojson`, `|string`, `|join` and `|sum`. What else looks into a list
+//! takes it as a value of its own: `~` writes it as `undefined`, and it is equal to another.
 //!
 //! A value is inserted as a JSON value, with its quotes, or as the text of an XML element or attribute; nothing in a value
 //! ends what it stands in. So write `{"user": {{ user_id }}}`, without quotes around the value; quotes there are refused
-//! when the definition is built. Text is joined with `~`: `{{ "id-" ~ user_id }}`.
+//! when the definition is built, and so is any tag within a string. Text is joined with `~`: `{{ "id-" ~ user_id }}`.
+//!
+//! So are filters, tests and functions that are not there. Some of Jinja are left out, or do less, since with them a short
+//! template makes values of values without end:
+//!
+//! - `set` and `for` name a part of the event, a text or a number: no list or object of variables, and no `+`. Write
+//!   these where they are used. `with` and recursive loops are left out.
+//! - `*` and `**` are left out: `{{ price|times(count) }}` multiplies numbers.
+//! - `|map` takes one filter or an `attribute`, `|sum` adds numbers, `|batch` and `|slice` are left out.
 //!
 //! A template has no way to files, to the environment or to other templates, and what marks text as safe is left out
-//! (`|safe`, `|escape`; `{% autoescape %}` changes nothing). It is ended when it takes too many steps, makes too much
-//! text on the way, or more than `max_payload_size_kb`; what it gives is read again before it is sent. Still it is an
+//! (`|safe`, `|escape`; `{% autoescape %}` changes nothing). It is ended when it takes too many steps or too long, makes
+//! too much text on the way, or more than `max_payload_size_kb`; what it gives is read again before it is sent. Still it is an
 //! operator's: a template decides what of an event goes where.
 //!
 //! # Credentials
@@ -109,9 +119,10 @@
 //! | What | Limit |
 //! | --- | --- |
 //! | definitions | 10,000, each file 1 MiB |
-//! | a template | 64 KiB, each `{{ .. }}` and `{% .. %}` in it 8 KiB |
+//! | a template | 64 KiB, each `{{ .. }}` and `{% .. %}` in it 8 KiB and 256 `,` and `+`; 4 `\|groupby` |
 //! | a payload | its `max_payload_size_kb`, 16 MiB at most |
 //! | steps of a template | 100,000 and one for each byte that its payload may have; each 64 bytes that it makes are one step |
+//! | time of a template | 2 s, seen whenever it reads a variable of the event by its name |
 //! | values within values | 128 |
 //! | lookups of a definition | 16; a key has 1024 bytes at most, an answer over HTTP 256 KiB |
 //! | what lookups found | 32 MiB in all; the longest unused leaves first |
@@ -125,6 +136,7 @@ mod definition;
 mod error;
 mod index;
 mod input;
+mod language;
 mod lookup;
 mod router;
 mod routes;

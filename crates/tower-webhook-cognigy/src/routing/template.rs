@@ -1,17 +1,18 @@
 //! Templates: parsed once, rendered with bounds, and what they give checked.
 
-use super::{PayloadFormat, RouteErrorKind, xml};
+use super::{PayloadFormat, RouteErrorKind, language, xml};
 use crate::template::{self, NAME};
 use bytes::Bytes;
 use minijinja::{
     AutoEscape, Environment, Error, ErrorKind, Output, State, UndefinedBehavior, Value,
-    value::{Enumerator, Object, ValueKind},
+    value::{Enumerator, Kwargs, Object, ValueKind},
 };
 use serde::{Serialize, Serializer, ser::Error as _};
 use std::{
     io,
     ops::Range,
     sync::{Arc, OnceLock},
+    time::{Duration, Instant},
 };
 use tower_webhook::InvalidConfig;
 
@@ -23,6 +24,9 @@ const DEEPEST_VALUE: usize = 128;
 
 /// What a template may do before it is ended: so many steps, or 64 times as many bytes that it makes on the way.
 const STEPS: u64 = 100_000;
+
+/// How long a template may take, whatever it is that takes so long: the engine counts no comparison within lists.
+const LONGEST: Duration = Duration::from_secs(2);
 
 /// The longest piece of a template in an error, in characters.
 const LONGEST_QUOTE: usize = 80;
@@ -42,9 +46,6 @@ impl Template {
         format: PayloadFormat,
         limit: usize,
     ) -> Result<Self, InvalidConfig> {
-        if format == PayloadFormat::Json {
-            unquoted(source)?;
-        }
         let mut environment = base(format).clone();
         let by_size = u64::try_from(limit).unwrap_or(u64::MAX);
         environment.set_fuel(Some(STEPS.saturating_add(by_size)));
@@ -53,6 +54,7 @@ impl Template {
             let what = error.detail().unwrap_or("it cannot be parsed");
             format!("is not a template: line {line}: {what}")
         })?;
+        language::check(source, format, &environment)?;
         Ok(Self {
             environment: Arc::new(environment),
             format,
@@ -101,26 +103,6 @@ impl Template {
     }
 }
 
-/// Refuses quotes around an inserted value. In JSON a value is written with its own, so that what is in the quotes
-/// would end them.
-fn unquoted(source: &str) -> Result<(), InvalidConfig> {
-    for (start, _) in source.match_indices("\"{{") {
-        let rest = &source[start..];
-        if rest
-            .find("}}")
-            .is_some_and(|end| rest[end + 2..].starts_with('"'))
-        {
-            let line = source[..start].matches('\n').count() + 1;
-            let problem = format!(
-                "has quotes around a value in line {line}: leave them out, a value is written as JSON, with its \
-                 quotes; join text with `~`, as in {{{{ \"id-\" ~ userId }}}}"
-            );
-            return Err(InvalidConfig::new(NAME, problem));
-        }
-    }
-    Ok(())
-}
-
 /// The environment of a format: all but what reaches further than the event, marks text as safe, or nests without
 /// end. There is no loader, and the engine is built without macros, includes and imports.
 fn base(format: PayloadFormat) -> &'static Environment<'static> {
@@ -138,11 +120,18 @@ fn base(format: PayloadFormat) -> &'static Environment<'static> {
         environment.set_auto_escape_callback(move |_| AutoEscape::Custom(name.into()));
         environment.remove_global("debug");
         environment.remove_global("namespace");
-        for filter in ["e", "escape", "pprint", "safe"] {
+        for filter in ["batch", "e", "escape", "pprint", "safe", "slice"] {
             environment.remove_filter(filter);
         }
+        environment.add_filter("join", join);
+        environment.add_filter("string", string);
+        environment.add_filter("sum", sum);
+        environment.add_filter("times", times);
         match format {
-            PayloadFormat::Json => environment.set_formatter(write_json),
+            PayloadFormat::Json => {
+                environment.add_filter("tojson", to_json);
+                environment.set_formatter(write_json);
+            }
             PayloadFormat::Xml => {
                 environment.remove_filter("tojson");
                 environment.set_formatter(write_xml);
@@ -157,17 +146,156 @@ fn write_json(out: &mut Output<'_>, _: &mut State<'_, '_>, value: &Value) -> Res
     if let (true, Some(text)) = (value.is_safe(), value.as_str()) {
         return out.write_str(text).map_err(Error::from);
     }
-    let mut writer = Utf8(out);
-    serde_json::to_writer(&mut writer, &Json(value, 0)).map_err(|error| {
-        // Its text is one of those below, or that of the output.
-        let undefined = error.to_string().starts_with(UNDEFINED);
-        let kind = if undefined {
-            ErrorKind::UndefinedError
-        } else {
-            ErrorKind::BadSerialization
-        };
-        Error::from(kind)
+    serde_json::to_writer(Utf8(out), &Json(value, 0)).map_err(|error| no_json(&error))
+}
+
+fn no_json(error: &serde_json::Error) -> Error {
+    // Its text is one of those below, or that of the output.
+    let undefined = error.to_string().starts_with(UNDEFINED);
+    Error::from(if undefined {
+        ErrorKind::UndefinedError
+    } else {
+        ErrorKind::BadSerialization
     })
+}
+
+/// The bytes for which there is fuel, with a margin: what is made here takes more than a copy.
+fn affordable(state: &State<'_, '_>) -> usize {
+    let remaining = state.fuel_levels().map_or(0, |(_, remaining)| remaining);
+    usize::try_from(remaining.saturating_mul(4)).unwrap_or(usize::MAX)
+}
+
+fn pay(state: &State<'_, '_>, bytes: usize) -> Result<(), Error> {
+    state.consume_fuel(u64::try_from(bytes / 4).unwrap_or(u64::MAX))
+}
+
+/// `|tojson`: the JSON that the value would be, as it would be written. The engine's own writes null for what is
+/// undefined, and as many spaces as it is told.
+fn to_json(state: &State<'_, '_>, value: &Value) -> Result<Value, Error> {
+    let mut out = Limited {
+        bytes: Vec::new(),
+        limit: affordable(state),
+        exceeded: false,
+    };
+    if let Err(error) = serde_json::to_writer(&mut out, &Json(value, 0)) {
+        return Err(if out.exceeded {
+            ErrorKind::OutOfFuel.into()
+        } else {
+            no_json(&error)
+        });
+    }
+    pay(state, out.bytes.len())?;
+    let text = String::from_utf8(out.bytes).map_err(|_| ErrorKind::BadSerialization)?;
+    Ok(Value::from_safe_string(text))
+}
+
+/// `|string`: of all but text the JSON, which the engine's own would write as Python does.
+fn string(state: &State<'_, '_>, value: &Value) -> Result<Value, Error> {
+    if value.as_str().is_some() {
+        return Ok(value.clone());
+    }
+    let json = to_json(state, value)?;
+    Ok(Value::from(json.as_str().unwrap_or_default()))
+}
+
+/// `|join`: of texts as `|string` gives them. The engine's own writes nothing for what is undefined.
+fn join(state: &State<'_, '_>, value: &Value, between: Option<&str>) -> Result<Value, Error> {
+    let between = between.unwrap_or_default();
+    let limit = affordable(state);
+    let mut text = String::new();
+    for (at, item) in value.try_iter()?.enumerate() {
+        let item = string(state, &item)?;
+        let item = item.as_str().unwrap_or_default();
+        if text.len() + between.len() + item.len() > limit {
+            return Err(ErrorKind::OutOfFuel.into());
+        }
+        if at > 0 {
+            text.push_str(between);
+        }
+        text.push_str(item);
+        state.consume_fuel(1)?;
+    }
+    pay(state, text.len())?;
+    Ok(Value::from(text))
+}
+
+/// `|sum`: of numbers. The engine's own leaves out what is undefined.
+#[expect(clippy::needless_pass_by_value, reason = "the engine gives it so")]
+fn sum(state: &State<'_, '_>, value: &Value, attribute: Kwargs) -> Result<Value, Error> {
+    let name: Option<Value> = attribute.get("attribute")?;
+    attribute.assert_all_used()?;
+    let mut sum = Number::Whole(0);
+    for item in value.try_iter()? {
+        let item = match &name {
+            Some(name) => item.get_item(name)?,
+            None => item,
+        };
+        sum = sum.plus(Number::of(&item)?)?;
+        state.consume_fuel(1)?;
+    }
+    Ok(sum.into())
+}
+
+/// `|times`: of numbers, where Jinja's `*` also repeats texts and lists.
+fn times(value: &Value, times: &Value) -> Result<Value, Error> {
+    Ok(Number::of(value)?.times(Number::of(times)?)?.into())
+}
+
+#[derive(Clone, Copy)]
+enum Number {
+    Whole(i128),
+    Float(f64),
+}
+
+impl Number {
+    fn of(value: &Value) -> Result<Self, Error> {
+        match value.kind() {
+            ValueKind::Undefined => Err(ErrorKind::UndefinedError.into()),
+            ValueKind::Number if value.is_integer() => {
+                i128::try_from(value.clone()).map(Self::Whole)
+            }
+            ValueKind::Number => f64::try_from(value.clone()).map(Self::Float),
+            _ => Err(ErrorKind::InvalidOperation.into()),
+        }
+    }
+
+    fn plus(self, other: Self) -> Result<Self, Error> {
+        self.with(other, i128::checked_add, |one, other| one + other)
+    }
+
+    fn times(self, other: Self) -> Result<Self, Error> {
+        self.with(other, i128::checked_mul, |one, other| one * other)
+    }
+
+    fn with(
+        self,
+        other: Self,
+        whole: fn(i128, i128) -> Option<i128>,
+        float: fn(f64, f64) -> f64,
+    ) -> Result<Self, Error> {
+        if let (Self::Whole(one), Self::Whole(other)) = (self, other) {
+            let result = whole(one, other).ok_or(ErrorKind::InvalidOperation)?;
+            return Ok(Self::Whole(result));
+        }
+        Ok(Self::Float(float(self.float(), other.float())))
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "as every sum with a float")]
+    const fn float(self) -> f64 {
+        match self {
+            Self::Whole(number) => number as f64,
+            Self::Float(number) => number,
+        }
+    }
+}
+
+impl From<Number> for Value {
+    fn from(number: Number) -> Self {
+        match number {
+            Number::Whole(number) => Self::from(number),
+            Number::Float(number) => Self::from(number),
+        }
+    }
 }
 
 const UNDEFINED: &str = "undefined";
@@ -329,13 +457,28 @@ fn piece(source: &str, range: Range<usize>) -> Option<String> {
 /// before a member of its name, so that a sender cannot stand in for it.
 #[derive(Debug)]
 pub(super) struct Context {
-    pub event: Value,
-    pub lookups: Vec<(Arc<str>, Value)>,
+    event: Value,
+    lookups: Vec<(Arc<str>, Value)>,
+    until: Instant,
+}
+
+impl Context {
+    pub(super) fn new(event: Value, lookups: Vec<(Arc<str>, Value)>) -> Self {
+        Self {
+            event,
+            lookups,
+            until: Instant::now() + LONGEST,
+        }
+    }
 }
 
 impl Object for Context {
     fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
         let name = key.as_str()?;
+        // Each round of a loop that is worth its time reads the event.
+        if Instant::now() > self.until {
+            return Some(Error::from(ErrorKind::OutOfFuel).into());
+        }
         if let Some((_, found)) = self.lookups.iter().find(|(lookup, _)| **lookup == *name) {
             return Some(found.clone());
         }
