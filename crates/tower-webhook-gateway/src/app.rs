@@ -8,7 +8,7 @@ use crate::{
     guesses::{self, Guesses},
     health::{StoreState, health},
     metrics::MetricsPage,
-    server,
+    routes, server,
 };
 use axum::{
     Json, Router,
@@ -234,16 +234,19 @@ async fn status(
 ) -> Response {
     // Text that is not an id belongs to no task: 404.
     let id = task_id.ok().and_then(|Path(id)| id.parse().ok());
-    let task = match id {
+    let status = match id {
         Some(id) => {
             // Never closed.
             let _place = app.lookups.acquire().await;
-            app.queue.task(id).await
+            match app.queue.task(id).await {
+                Ok(Some(task)) => routes::answered(&app.queue, task.status).await.map(Some),
+                other => other.map(|_| None),
+            }
         }
         None => Ok(None),
     };
-    let task = match task {
-        Ok(Some(task)) => task,
+    let status = match status {
+        Ok(Some(status)) => status,
         Ok(None) => {
             return Problem::new(StatusCode::NOT_FOUND)
                 .into_response()
@@ -260,7 +263,7 @@ async fn status(
             return problem.into_response().map(Body::new);
         }
     };
-    match task.status {
+    match status {
         Status::Queued | Status::Running => {
             (StatusCode::ACCEPTED, Json(json!({"status": "processing"}))).into_response()
         }

@@ -8,7 +8,7 @@ use crate::{
     app::App,
     args::{Args, Delivery, Place, Problem, target_rules},
     events,
-    routes::{self, Errand, Routing},
+    routes::{self, Errand, Routed, Routing},
 };
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, Request, Response, Uri, header};
@@ -40,7 +40,7 @@ use tower_webhook::{
     metrics::{DeliveryMetrics, FacadeExporter},
     observe::{Event, Id, JobEnd, Observer, Observers},
     peer::{ByHost, PeerKey},
-    queue::{Job, Queue, TaskId, Worker, WorkerHandle},
+    queue::{Job, Kinds, Queue, TaskId, Worker, WorkerHandle},
     retry::{Backoff, Budget, HttpExchange, Refusals, RetryConfig},
     stack,
     target::{GuardedResolver, TargetRules},
@@ -59,8 +59,12 @@ const MAX_CLAIMED_JOBS: usize = MAX_CONCURRENT_REQUESTS + MAX_CONCURRENT_REQUEST
 /// The time limit of a delivery, with all attempts and waits: the documents' retry window.
 const DELIVERY: Duration = Duration::from_secs(3600);
 
-/// The largest number of claimed jobs of one target where there are many: half of the requests.
-pub const MOST_OF_A_TARGET: u32 = 32;
+/// The largest number of claimed jobs of one target where there are many, the downstream among them.
+pub const MOST_OF_A_TARGET: u32 = 24;
+
+/// The largest number of claimed jobs of definitions, each with its request or its lookups: five targets that hang leave
+/// places for the others.
+const MAX_ROUTED_JOBS: usize = 6 * MOST_OF_A_TARGET as usize;
 
 /// The longest timeout that a definition may have.
 const LONGEST_ROUTED: Duration = Duration::from_secs(30);
@@ -122,13 +126,14 @@ pub(crate) type Stack = BoxCloneSyncService<Request<BufferedBody>, Response<Inco
 pub(crate) struct Deliverer {
     /// The stack for one attempt.
     once: Stack,
-    /// The same for the targets of definitions, which have no fallback and each their own timeout. It takes the places of the
-    /// other.
+    /// The same for the targets of definitions, which have no fallback and each their own timeout. Their jobs are its places.
     routed: Stack,
     downstream: Option<Uri>,
     /// What requests to the downstream carry.
     credential: Option<CredentialName>,
     retry: RetryConfig,
+    /// The same for definitions, with a budget of its own.
+    routed_retry: RetryConfig,
     pub max_retries: u32,
     pub metrics: DeliveryMetrics,
     /// Of the downstream and its fallbacks, and of the targets of definitions.
@@ -187,6 +192,7 @@ impl Deliverer {
             downstream,
             credential: args.credentials.downstream.clone(),
             retry: retry(args.delivery).map_err(unfit)?,
+            routed_retry: retry(args.delivery).map_err(unfit)?,
             max_retries: max_attempts - 1,
             metrics,
             observers,
@@ -195,9 +201,14 @@ impl Deliverer {
 
     /// The stack for one attempt, with routing before it.
     pub fn routing(&self, routes: Option<Routes>, queue: Queue) -> Routing {
-        let stacks = [self.once.clone(), self.routed.clone()];
-        let observers = self.observers.clone();
-        Routing::new(stacks, routes, self.downstream.is_some(), queue, observers)
+        Routing {
+            stack: self.once.clone(),
+            routed: self.routed.clone(),
+            routes,
+            downstream: self.downstream.as_ref().map(|uri| target(uri).into()),
+            queue,
+            observers: self.observers.clone(),
+        }
     }
 
     /// The client for re-drives, whose caller waits: all attempts are one call.
@@ -241,9 +252,10 @@ pub fn handles(args: &Args) -> usize {
     // The built-in echo has the other ends too.
     let downstream = if args.downstream.is_some() { 1 } else { 2 };
     let posting = usize::from(matches!(args.dead_letters, Place::Callback(_)));
-    // Many targets, and lookups, in the same places for requests.
-    let routed = 2 * usize::from(args.routes.is_some());
-    (downstream + args.fallbacks.len() + posting + routed) * 2 * MAX_CONCURRENT_REQUESTS
+    let requests = (downstream + args.fallbacks.len() + posting) * MAX_CONCURRENT_REQUESTS;
+    // To the targets, and of lookups.
+    let routed = 2 * usize::from(args.routes.is_some()) * MAX_ROUTED_JOBS;
+    (requests + routed) * 2
 }
 
 /// The stack that posts dead letters: without fallback targets, and not counted as deliveries.
@@ -302,14 +314,42 @@ pub fn target(downstream: &Uri) -> String {
     ByHost.key(&req).into_owned()
 }
 
-/// Starts the worker. It delivers the events of earlier starts first, then new ones.
-pub fn start(app: &Arc<App>) -> Result<WorkerHandle, Problem> {
+/// Starts the workers. They deliver the events of earlier starts first, then new ones.
+///
+/// Events have a worker of their own, so that targets of definitions and lookups that hang take nothing from the downstream.
+pub fn start(app: &Arc<App>) -> Result<Vec<WorkerHandle>, Problem> {
+    let (deliverer, queue) = (&app.deliverer, &app.queue);
+    let routing = deliverer.routing(app.routes.clone(), queue.clone());
+    let retry = &deliverer.retry;
+    if app.routes.is_none() {
+        // The jobs of definitions that are left fail: there is none any more.
+        let kinds = [events::KIND, routes::KIND];
+        return Ok(vec![worker(app, kinds, MAX_CLAIMED_JOBS, retry, routing)?]);
+    }
+    let routed = Routing {
+        stack: deliverer.routed.clone(),
+        ..routing.clone()
+    };
+    let routed_retry = &deliverer.routed_retry;
+    Ok(vec![
+        worker(app, [events::KIND], MAX_CLAIMED_JOBS, retry, routing)?,
+        worker(app, [routes::KIND], MAX_ROUTED_JOBS, routed_retry, routed)?,
+    ])
+}
+
+fn worker(
+    app: &Arc<App>,
+    kinds: impl Into<Kinds>,
+    jobs: usize,
+    retry: &RetryConfig,
+    routing: Routing,
+) -> Result<WorkerHandle, Problem> {
     let deliverer = &app.deliverer;
     let definitions = app.routes.clone();
     let requests = Arc::clone(&app.deliverer);
     let told = Arc::clone(&app.deliverer);
     let worker = Worker::http(app.queue.clone())
-        .request([events::KIND, routes::KIND], move |job: &Job| {
+        .request(kinds, move |job: &Job| {
             let id = job.about.idempotency_key.as_deref();
             let mut req = requests.request(job.payload.clone(), id);
             if let Some(hops) = &job.about.hops {
@@ -323,9 +363,9 @@ pub fn start(app: &Arc<App>) -> Result<WorkerHandle, Problem> {
         })
         .classifier(JudgedInside)
         .result(answer)
-        .concurrency(MAX_CLAIMED_JOBS)
+        .concurrency(jobs)
         .lease(LEASE)
-        .retry(deliverer.retry.clone())
+        .retry(retry.clone())
         .dead_letters(app.dead_letters.sink())
         .observe(deliverer.observers.clone())
         .describe(move |job, entry| {
@@ -344,14 +384,19 @@ pub fn start(app: &Arc<App>) -> Result<WorkerHandle, Problem> {
         // The whole body: an entry that is cut cannot be sent again.
         .entry_body(usize::MAX)
         .observe(Watch(Arc::clone(app)))
-        .build(deliverer.routing(app.routes.clone(), app.queue.clone()))
+        .build(routing)
         .map_err(|error| Problem::new("the delivery", error))?;
     Ok(worker.spawn())
 }
 
-/// What the downstream answered, for those who ask for the status of the task. `None`: the default.
+/// What the downstream answered, for those who ask for the status of the task, after what was made of the event. `None`: the
+/// default.
 fn answer(res: &Response<BufferedBody>) -> Option<Bytes> {
-    DialogAnswer::of(res)?.to_json().ok()
+    let answer = DialogAnswer::of(res).and_then(|answer| answer.to_json().ok());
+    match res.extensions().get::<Routed>() {
+        Some(routed) => routed.with(answer),
+        None => answer,
+    }
 }
 
 /// The time limit for reading the answer to a re-drive.
@@ -424,8 +469,16 @@ impl Again {
 }
 
 /// Finishes running deliveries, or releases their jobs for the next start.
-pub async fn stop(deliveries: WorkerHandle) {
-    let released = deliveries.stop(LAST).await;
+pub async fn stop(deliveries: Vec<WorkerHandle>) {
+    let stopping: Vec<_> = deliveries
+        .into_iter()
+        .map(|worker| tokio::spawn(worker.stop(LAST)))
+        .collect();
+    let mut released = 0;
+    for stopped in stopping {
+        // Not reached: a worker catches panics.
+        released += stopped.await.unwrap_or_default();
+    }
     if released > 0 {
         tracing::info!(released, "deliveries are left for the next start");
     }

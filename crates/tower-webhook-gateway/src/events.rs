@@ -1,6 +1,6 @@
 //! Accepted events: in a file by `tower-webhook-sqlite`, or in memory.
 
-use crate::routes;
+use crate::routes::{self, Routed};
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -274,6 +274,13 @@ impl EventLog for Events {
                 return Ok(None);
             };
             let task = this.queue.find(key.clone()).await?;
+            let recorded = task.as_ref().and_then(Routed::of_task);
+            if let Some(routed) = recorded {
+                let own = task.filter(|_| !routed.alone).map(EventDelivery::new);
+                let routed = routed.deliveries(&this.queue).await?;
+                let all: Vec<_> = own.into_iter().chain(routed).collect();
+                return Ok(Some(all.into()));
+            }
             let event = match (&task, &this.routes) {
                 (Some(_), None) => None,
                 // Without a task it is stored, and its delivery is not in the queue yet.

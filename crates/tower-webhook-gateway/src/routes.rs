@@ -30,7 +30,7 @@ use tower_webhook::{
     loop_guard::Hops,
     observe::{Event, Id, Observers},
     outcome::{Outcome, TransportError, Unsendable},
-    queue::{Job, NewJob, Queue, TaskId},
+    queue::{Job, NewJob, Queue, Status, Task, TaskId},
 };
 use tower_webhook_cognigy::routing::{Definition, Input, RouteError, Routes};
 use tower_webhook_operator::EventDelivery;
@@ -166,6 +166,7 @@ impl Errand {
         raw: Bytes,
         hops: Option<&Hops>,
         definition: &Definition,
+        target: String,
     ) -> Result<NewJob, BoxError> {
         let (scope, name) = (self.event.scope(), definition.name());
         let key = match self.again {
@@ -179,7 +180,7 @@ impl Errand {
         job.about.idempotency_key = Some(format!("{event}/{name}"));
         job.about.event_id = Some(event);
         job.about.hops = hops.map(Hops::to_string);
-        Ok(job.target(deliver::target(definition.target_url())))
+        Ok(job.target(target))
     }
 }
 
@@ -203,8 +204,95 @@ fn key(event: &IdempotencyKey, definition: &str) -> Result<IdempotencyKey, KeyEr
     )
 }
 
-/// The deliveries of an event to the definitions that it meets now, by the definitions' names. One that has been removed
-/// or changed since is not among them.
+/// The deliveries that were made of an event: a part of the result of its task, and an extension of the response that it
+/// had.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Routed {
+    /// Whether there was no downstream: the answer to the event is then that of its deliveries.
+    pub alone: bool,
+    /// The name of each definition, and the task.
+    deliveries: Arc<[(String, TaskId)]>,
+}
+
+impl Routed {
+    /// The result of the task of an event: these as a line of JSON, which is an array, and then the downstream's answer, which is
+    /// an object.
+    pub fn with(&self, answer: Option<Bytes>) -> Option<Bytes> {
+        let deliveries = self.deliveries.iter();
+        let deliveries: Vec<_> = deliveries
+            .map(|(name, task)| (name, task.to_string()))
+            .collect();
+        let mut result = serde_json::to_vec(&(self.alone, deliveries)).ok()?;
+        if let Some(answer) = answer {
+            result.push(b'\n');
+            result.extend_from_slice(&answer);
+        }
+        Some(result.into())
+    }
+
+    /// Reads what [`with`](Self::with) wrote; of another result there is nothing but the answer.
+    fn of(result: &Bytes) -> Option<(Self, Option<Bytes>)> {
+        let end = result.iter().position(|byte| *byte == b'\n');
+        let (line, answer) = match end {
+            Some(end) => (&result[..end], Some(result.slice(end + 1..))),
+            None => (&result[..], None),
+        };
+        let (alone, deliveries): (bool, Vec<(String, String)>) =
+            serde_json::from_slice(line).ok()?;
+        let deliveries = deliveries.into_iter();
+        let deliveries = deliveries.map(|(name, task)| Some((name, task.parse().ok()?)));
+        let deliveries = deliveries.collect::<Option<_>>()?;
+        Some((Self { alone, deliveries }, answer))
+    }
+
+    /// The deliveries that an event's task has recorded.
+    pub fn of_task(task: &Task) -> Option<Self> {
+        match &task.status {
+            Status::Succeeded {
+                result: Some(result),
+            } => Some(Self::of(result)?.0),
+            _ => None,
+        }
+    }
+
+    /// The tasks that are known still, by the definitions' names.
+    pub async fn deliveries(&self, queue: &Queue) -> Result<Vec<EventDelivery>, StoreError> {
+        let mut found = Vec::with_capacity(self.deliveries.len());
+        for (name, id) in &*self.deliveries {
+            let task = queue.task(*id).await?;
+            found.extend(task.map(|task| EventDelivery::new(task).named(name)));
+        }
+        Ok(found)
+    }
+}
+
+/// The status of a task for its sender. Where there was no downstream, that of an event is the status of its deliveries: it is
+/// pending while one of them is, failed if one failed, and has the first answer.
+pub(crate) async fn answered(queue: &Queue, status: Status) -> Result<Status, StoreError> {
+    let Status::Succeeded {
+        result: Some(result),
+    } = &status
+    else {
+        return Ok(status);
+    };
+    let Some((routed, mut answer)) = Routed::of(result) else {
+        return Ok(status);
+    };
+    let mut failed = None;
+    if routed.alone {
+        for delivery in routed.deliveries(queue).await? {
+            match delivery.task.status {
+                Status::Queued | Status::Running => return Ok(Status::Running),
+                Status::Succeeded { result } => answer = answer.or(result),
+                ended => failed = Some(ended),
+            }
+        }
+    }
+    Ok(failed.unwrap_or(Status::Succeeded { result: answer }))
+}
+
+/// The deliveries of an event whose task has not recorded them, to the definitions that it meets now, by the definitions' names.
+/// One that has been removed or changed since is not among them.
 pub(crate) async fn deliveries(
     routes: &Routes,
     queue: &Queue,
@@ -230,45 +318,41 @@ pub(crate) async fn deliveries(
 /// request of its definition.
 #[derive(Clone)]
 pub(crate) struct Routing {
-    /// To the downstream. It has the places for requests, so that it is the one that is polled for all.
-    stack: Stack,
+    /// The one that is polled. To the downstream, with its places for requests; where all jobs are those of definitions, to
+    /// their targets, so that none of them waits for such a place.
+    pub stack: Stack,
     /// To the targets of definitions.
-    routed: Stack,
-    routes: Option<Routes>,
-    has_downstream: bool,
-    queue: Queue,
-    observers: Observers,
+    pub routed: Stack,
+    pub routes: Option<Routes>,
+    /// The target of deliveries to the downstream, if there is one.
+    pub downstream: Option<Arc<str>>,
+    pub queue: Queue,
+    pub observers: Observers,
 }
 
 impl Routing {
-    pub fn new(
-        [stack, routed]: [Stack; 2],
-        routes: Option<Routes>,
-        has_downstream: bool,
-        queue: Queue,
-        observers: Observers,
-    ) -> Self {
-        Self {
-            stack,
-            routed,
-            routes,
-            has_downstream,
-            queue,
-            observers,
+    /// The target of deliveries to a definition: its host. Where that is the downstream's too, another name, so that the two
+    /// have a share of places each.
+    fn target(&self, definition: &Definition) -> String {
+        let mut target = deliver::target(definition.target_url());
+        if self.downstream.as_deref() == Some(&target) {
+            target.push_str(" (routes)");
         }
+        target
     }
 
-    /// Puts the jobs of all definitions that match into the queue.
+    /// Puts the jobs of all definitions that match into the queue, and returns what they are.
     async fn route(
         &self,
         routes: &Routes,
         errand: &Errand,
         req: &Request<BufferedBody>,
-    ) -> Result<(), BoxError> {
+    ) -> Result<Routed, BoxError> {
         let (raw, hops) = (req.body().as_bytes(), req.extensions().get());
         let input = input(&errand.event, raw.clone()).map_err(Unsendable::because)?;
         let matching = routes.matching(&input);
-        if matching.is_empty() && !self.has_downstream {
+        let mut deliveries = Vec::with_capacity(matching.len());
+        if matching.is_empty() && self.downstream.is_none() {
             let event = events::name(&errand.event);
             self.observers.tell(|| Event::Trouble {
                 part: "routes",
@@ -277,19 +361,25 @@ impl Routing {
             });
         }
         for definitions in matching.chunks(BATCH) {
-            let jobs = definitions
-                .iter()
-                .map(|definition| errand.job(raw.clone(), hops, definition));
+            let jobs = definitions.iter().map(|definition| {
+                let target = self.target(definition);
+                errand.job(raw.clone(), hops, definition, target)
+            });
             let jobs: Vec<_> = jobs
                 .collect::<Result<_, _>>()
                 .map_err(Unsendable::because)?;
             // Not an attempt: nothing was sent, and there may be room later.
             let held_back = |error| TransportError::new(Outcome::refused(None), error);
-            for queued in self.queue.enqueue_all(jobs).await.map_err(held_back)? {
-                queued.map_err(held_back)?;
+            let queued = self.queue.enqueue_all(jobs).await.map_err(held_back)?;
+            for (definition, queued) in definitions.iter().zip(queued) {
+                let task = queued.map_err(held_back)?.id;
+                deliveries.push((definition.name().to_owned(), task));
             }
         }
-        Ok(())
+        Ok(Routed {
+            alone: self.downstream.is_none(),
+            deliveries: deliveries.into(),
+        })
     }
 
     /// The request of a definition.
@@ -358,11 +448,12 @@ impl Service<Request<BufferedBody>> for Routing {
                 drop(stack);
                 return Ok(sent.map(Either::Left));
             }
+            let mut deliveries = None;
             if let Some(routes) = &this.routes {
                 match this.route(routes, &errand, &req).await {
                     // The downstream may take what has no form for templates.
                     Err(error)
-                        if this.has_downstream && !Outcome::of_error(&*error).may_retry() =>
+                        if this.downstream.is_some() && !Outcome::of_error(&*error).may_retry() =>
                     {
                         this.observers.tell(|| Event::Trouble {
                             part: "routes",
@@ -370,17 +461,42 @@ impl Service<Request<BufferedBody>> for Routing {
                             detail: Some(Id::new(&error)),
                         });
                     }
-                    routed => routed?,
+                    routed => deliveries = Some(routed?),
                 }
             }
-            if this.has_downstream {
-                return Ok(stack.call(req).await?.map(Either::Left));
-            }
-            if errand.for_downstream {
+            let mut res = if this.downstream.is_some() {
+                stack.call(req).await?.map(Either::Left)
+            } else if errand.for_downstream {
                 let why = "it is for the downstream, and there is no `--downstream` any more";
                 return Err(Unsendable::because(why).into());
+            } else {
+                Response::new(Either::Right(BufferedBody::default()))
+            };
+            if let Some(deliveries) = deliveries {
+                res.extensions_mut().insert(deliveries);
             }
-            Ok(Response::new(Either::Right(BufferedBody::default())))
+            Ok(res)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_made_of_an_event_is_read_from_its_result_and_the_answer_stays_as_it_is() {
+        let deliveries = [("a\n\"b\"".to_owned(), TaskId::from_bytes([7; 16]))];
+        let routed = Routed {
+            alone: true,
+            deliveries: deliveries.into(),
+        };
+        let answer = Bytes::from("{\"status\":\"success\",\n\"variables\":{\"n\":1.50}}");
+        for answer in [None, Some(answer.clone())] {
+            let result = routed.with(answer.clone()).expect("it serialises");
+            assert_eq!(Routed::of(&result), Some((routed.clone(), answer)));
+        }
+        assert_eq!(Routed::of(&answer), None, "an answer alone");
+        assert_eq!(Routed::of(&Bytes::new()), None);
     }
 }

@@ -562,3 +562,157 @@ fn an_event_that_goes_nowhere_is_told_of_and_is_not_called_delivered() {
     assert_eq!(state["status"], "received", "{state}");
     assert_eq!(state["deliveries"], json!([]));
 }
+
+/// The event of another type, which meets other definitions.
+fn event_of_type(id: &str, kind: &str) -> String {
+    event(id).replace("USER_INPUT_RECEIVED", kind)
+}
+
+/// More events for three definitions that hang than there are places, and then one that is none of theirs.
+fn others_pass(seen: &Downstream, hanging: &[Value; 3], target: impl Fn(usize) -> String) {
+    let works = Downstream::start();
+    let folder = TempDir::new().unwrap();
+    let conditions = json!([{"event_type": "HANGS", "threshold": 1}]);
+    for (n, fields) in hanging.iter().enumerate() {
+        let mut fields = fields.clone();
+        fields["trigger_conditions"] = conditions.clone();
+        define(folder.path(), &format!("hanging-{n}"), &target(n), &fields);
+    }
+    // The last of each event, so that those that hang are taken before it.
+    define(
+        folder.path(),
+        "works",
+        &works.url(),
+        &json!({"trigger_conditions": conditions}),
+    );
+    let server = routed(&folder, &["--downstream", &seen.url()]);
+    let began = Instant::now();
+    for n in 0..60 {
+        post(
+            &server,
+            event_of_type(&format!("evt_{n}"), "HANGS").as_bytes(),
+        );
+    }
+    for n in 0..60 {
+        arrived(seen, &format!("evt_{n}"));
+        arrived(&works, &format!("evt_{n}/works"));
+    }
+    for n in 0..20 {
+        post(
+            &server,
+            event_of_type(&format!("other_{n}"), "OTHER").as_bytes(),
+        );
+        arrived(seen, &format!("other_{n}"));
+    }
+    let passed = began.elapsed();
+    assert!(
+        passed < Duration::from_secs(20),
+        "{passed:?}: before the first timeout"
+    );
+}
+
+/// Takes connections and never answers.
+fn silent() -> (std::net::TcpListener, String) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let origin = format!("http://{}", listener.local_addr().unwrap());
+    (listener, origin)
+}
+
+#[test]
+fn targets_that_hang_take_no_place_of_the_downstream_nor_of_a_definition_that_works() {
+    let silent = [silent(), silent(), silent()];
+    let hanging = [(); 3].map(|()| json!({"timeout_seconds": 30}));
+    let target = |n: usize| silent[n].1.clone();
+    others_pass(&Downstream::start(), &hanging, target);
+}
+
+/// A target on the downstream's own host included.
+#[test]
+fn lookups_that_hang_take_no_place_of_the_downstream_nor_of_a_definition_that_works() {
+    let (seen, (_silent, origin)) = (Downstream::start(), silent());
+    let hanging = [0, 1, 2].map(|n| {
+        let url = format!("{origin}/{n}?x={{key}}");
+        let lookup = json!({"url": url, "key": "/eventId", "timeout_ms": 30000});
+        json!({"lookups": {"found": lookup}, "payload_template": "{{ found }}"})
+    });
+    let targets = [Downstream::start(), Downstream::start()];
+    let target = |n: usize| targets.get(n).unwrap_or(&seen).url();
+    others_pass(&seen, &hanging, target);
+}
+
+/// S3: without a downstream the sender of an event asks for what its definitions' targets made of it.
+#[test]
+fn without_a_downstream_the_status_of_an_event_is_that_of_its_deliveries() {
+    let (one, other) = (Downstream::start(), Downstream::start());
+    let folder = TempDir::new().unwrap();
+    define(folder.path(), "one", &one.url(), &json!({}));
+    define(folder.path(), "other", &other.url(), &json!({}));
+    let server = routed(&folder, &[]);
+    let state = |id: &str| ask(&server, "GET", &format!("/webhooks/events/{id}"), None).json();
+
+    other.say(r#"{"nextNode":"greet","variables":{"tier":"gold"}}"#);
+    let task = task_id(&post(&server, event("evt_1").as_bytes()));
+    assert_eq!(
+        result_of(&server, &task).json(),
+        json!({"status": "success", "nextNode": "greet", "variables": {"tier": "gold"}}),
+        "the first that says where the flow continues"
+    );
+
+    one.answer_first(&[(503, Some("4"))]);
+    let task = task_id(&post(&server, event("evt_2").as_bytes()));
+    arrived(&other, "evt_2/other");
+    arrived(&one, "evt_2/one");
+    eventually("all that waits is the second attempt", || {
+        let of = |delivery: &Value| (delivery["name"].clone(), delivery["status"].clone());
+        let deliveries = state("evt_2")["deliveries"].as_array().unwrap().clone();
+        let expected = [("one", "queued"), ("other", "delivered")];
+        let expected = expected.map(|(name, status)| (json!(name), json!(status)));
+        (deliveries.iter().map(of).collect::<Vec<_>>() == expected).then_some(())
+    });
+    let path = format!("/webhooks/cognigy/status/{task}");
+    let pending = get(&server, &path);
+    assert_eq!(pending.status, 202, "{pending:?}");
+    assert_eq!(result_of(&server, &task).json()["nextNode"], "greet");
+    assert_eq!(state("evt_2")["status"], "delivered");
+
+    one.answer_first(&[(400, None)]);
+    let task = task_id(&post(&server, event("evt_3").as_bytes()));
+    let failed = result_of(&server, &task).json();
+    assert_eq!(failed["nextNode"], "default_fallback_branch");
+    assert_eq!(failed["variables"]["lookupStatus"], "failed");
+    assert_eq!(
+        failed["variables"]["failureReason"],
+        "downstream_unavailable"
+    );
+}
+
+#[test]
+fn a_definition_that_is_gone_is_still_among_the_deliveries_of_its_events() {
+    for with_downstream in [true, false] {
+        let (seen, ill) = (Downstream::start(), Downstream::start());
+        let folder = TempDir::new().unwrap();
+        define(folder.path(), "ill", &ill.url(), &json!({}));
+        ill.answer(400);
+        let url = seen.url();
+        let flags = ["--downstream", &url];
+        let flags = if with_downstream { &flags[..] } else { &[] };
+        let mut server = routed(&folder, flags);
+        post(&server, event("evt_1").as_bytes());
+        eventually("its entry", || entries(&server).pop());
+        if with_downstream {
+            arrived(&seen, "evt_1");
+        }
+        fs::remove_file(folder.path().join("ill.json")).unwrap();
+        hang_up(&server);
+        server.wait_for(Stream::Err, "the routes are loaded again");
+        let told = eventually("its own delivery has ended", || {
+            let told = ask(&server, "GET", "/webhooks/events/evt_1", None).json();
+            (told["status"] == "dead-lettered").then_some(told)
+        });
+        let names: Vec<_> = told["deliveries"].as_array().unwrap().iter().collect();
+        let names: Vec<_> = names.iter().map(|one| one["name"].as_str()).collect();
+        let expected = [None, Some("ill")];
+        let expected = &expected[usize::from(!with_downstream)..];
+        assert_eq!(names, expected, "{told}");
+    }
+}
