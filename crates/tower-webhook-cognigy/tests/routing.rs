@@ -235,6 +235,14 @@ mod definitions {
                 "lookups",
             ),
             (
+                json!({"lookups": {"crm": {"url": "https://crm.example/x#{key}", "key": "/a"}}}),
+                "lookups",
+            ),
+            (
+                json!({"lookups": {"crm": {"url": "https://crm.example/{key}#x", "key": "/a"}}}),
+                "lookups",
+            ),
+            (
                 json!({"lookups": {"crm": {"url": "https://{key}.example/", "key": "/a"}}}),
                 "lookups",
             ),
@@ -354,6 +362,40 @@ mod definitions {
             json!({"id": "evt_1", "n": 1}),
             "the event itself"
         );
+    }
+
+    /// `xx` for `b/c-name` and `xx/b` for `c-name` are two deliveries.
+    #[tokio::test]
+    async fn no_two_deliveries_have_one_idempotency_key() {
+        let key = async |id: &str, name: &str| {
+            let req = render(definition(name), &trigger(&json!({"id": id}))).await;
+            req.unwrap().headers()["idempotency-key"].clone()
+        };
+        assert_eq!(key("xx", "b/c-name").await, "xx/b/c-name");
+        assert_eq!(key("xx/b", "c-name").await, "xx%2Fb/c-name");
+        assert_eq!(key("xx%2Fb", "c-name").await, "xx%252Fb/c-name");
+    }
+
+    #[test]
+    fn an_error_of_a_definition_quotes_no_value() {
+        for fields in [
+            json!({"trigger_conditions": "S3CRET"}),
+            json!({"trigger_conditions": [{"event_type": "intent", "threshold": "S3CRET"}]}),
+            json!({"payload_format": "S3CRET"}),
+            json!({"payload_format": "S3CRET, expected S3CRET"}),
+            json!({"headers": "S3CRET"}),
+            json!({"timeout_seconds": "S3CRET"}),
+            json!({"method": "S3CRET"}),
+            json!({"target_url": "S3CRET"}),
+            json!({"credential": "S3CRET S3CRET"}),
+            json!({"lookups": {"crm": "S3CRET"}}),
+            json!({"lookups": {"crm": {"source": "crm", "key": {"S3CRET": 1}}}}),
+            json!({"metadata": "S3CRET"}),
+        ] {
+            let error = Definition::from_json(wire(&fields).as_bytes()).unwrap_err();
+            let said = format!("{error} {error:?}");
+            assert!(!said.contains("S3CRET"), "{fields}: {said}");
+        }
     }
 
     #[tokio::test]
@@ -1326,6 +1368,74 @@ mod lookups {
         assert_eq!(count.load(Ordering::Relaxed), 3);
     }
 
+    /// Rules of one source share a lookup and what it found, but no rule decides for another.
+    #[tokio::test(start_paused = true)]
+    async fn each_rule_holds_to_its_own_time_limit_and_time_to_live() {
+        let (routes, count) = counted(Duration::from_millis(500));
+        let with = |name, rule: LookupRule| {
+            let definition = definition(name).lookup("crm", rule.optional());
+            definition.template("{{ crm }}").build().unwrap()
+        };
+        let routes = routes
+            .build([
+                with("short", by_id().timeout_ms(100)),
+                with("long", by_id().timeout_ms(10_000)),
+                with("zero", by_id().ttl_seconds(0)),
+                with("day", by_id().ttl_seconds(86_400)),
+                with("second", by_id().ttl_seconds(1)),
+            ])
+            .unwrap();
+        let found = async |name: &str, id: u64| {
+            let event = trigger(&json!({"id": id}));
+            let definition = routes.get(name).unwrap();
+            let req = routes.render(&definition, &event).await.unwrap();
+            body(&req)["number"].as_u64()
+        };
+        let asked = || count.load(Ordering::Relaxed);
+
+        let (short, long) = tokio::join!(found("short", 1), found("long", 1));
+        assert_eq!((short, long, asked()), (None, Some(0), 1));
+        let (long, short) = tokio::join!(found("long", 2), found("short", 2));
+        assert_eq!((short, long, asked()), (None, Some(1), 2));
+
+        assert_eq!(found("day", 3).await, Some(2));
+        assert_eq!(found("zero", 3).await, Some(3), "not what was kept");
+        assert_eq!(found("day", 3).await, Some(2), "nor is it kept");
+        tokio::time::advance(Duration::from_secs(2)).await;
+        assert_eq!(found("second", 3).await, Some(4), "older than a second");
+        assert_eq!(found("day", 3).await, Some(4), "the newest");
+        let (zero, day) = tokio::join!(found("zero", 4), found("day", 4));
+        assert_eq!((zero, day), (Some(5), Some(5)));
+        assert_eq!(found("day", 4).await, Some(5), "kept by the one that keeps");
+        assert_eq!(asked(), 6);
+    }
+
+    /// A lookup that never ends would otherwise be waited for as long as events come.
+    #[tokio::test(start_paused = true)]
+    async fn a_lookup_that_has_taken_too_long_is_not_waited_for_by_the_next() {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&asked);
+        let lookup = lookup_fn(move |_| {
+            let first = count.fetch_add(1, Ordering::Relaxed) == 0;
+            async move {
+                if first {
+                    pending::<()>().await;
+                }
+                Ok(Some(json!("found")))
+            }
+        });
+        let routes = Routes::builder().lookup("crm", lookup);
+        let rule = by_id().timeout_ms(1000);
+        let routes = routes.build([asking(rule).build().unwrap()]).unwrap();
+        let (definition, event) = (routes.get("crm").unwrap(), trigger(&json!({"id": "a"})));
+        let render = async |wait| {
+            tokio::time::sleep(Duration::from_millis(wait)).await;
+            routes.render(&definition, &event).await.is_ok()
+        };
+        let all = tokio::join!(render(0), render(900), render(1100));
+        assert_eq!(all, (false, false, true));
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_lookup_that_hangs_is_cut_and_its_failure_is_transient_or_null() {
         let hangs = || Routes::builder().lookup("crm", lookup_fn(|_| pending()));
@@ -1524,6 +1634,21 @@ mod registry {
                 .definitions()
                 .is_empty()
         );
+    }
+
+    #[test]
+    fn a_file_is_the_only_definition_with_its_template_beside_it() {
+        let fields = json!({"payload_template": null, "payload_template_file": "a.j2"});
+        let files = [("a.json", &*wire(&fields)), ("a.j2", "7"), ("b.json", "no")];
+        let directory = directory(&files);
+        let file = directory.path().join("a.json");
+        let routes = Routes::builder().load(&file).unwrap();
+        assert_eq!(routes.definitions().len(), 1);
+        assert_eq!(routes.reload().unwrap(), 1);
+        std::fs::remove_file(directory.path().join("a.j2")).unwrap();
+        let error = routes.reload().unwrap_err();
+        assert_eq!(error.file(), Some(&*file));
+        assert_eq!(error.field(), Some("payload_template_file"));
     }
 
     #[test]

@@ -160,11 +160,11 @@ impl Definition {
         let wire: Result<Wire, _> = serde_path_to_error::deserialize(&mut deserializer);
         let mut wire = wire.map_err(|error| {
             let path = error.path().to_string();
-            LoadError::new(Some(path), error.into_inner().to_string())
+            LoadError::new(Some(path), without_value(&error.into_inner()))
         })?;
         deserializer
             .end()
-            .map_err(|error| LoadError::new(None, error.to_string()))?;
+            .map_err(|error| LoadError::new(None, without_value(&error)))?;
         if let Some(file) = wire.payload_template_file.take() {
             let at =
                 |problem: String| LoadError::new(Some("payload_template_file".into()), problem);
@@ -265,7 +265,8 @@ impl Definition {
         headers.insert(CONTENT_TYPE, self.format.content_type());
         headers.insert(SOURCE, ROUTER);
         if let Some(id) = input.id() {
-            // Of the definition too: two of them may post to one target.
+            // Of the definition too: two of them may post to one target. Escaped, so that no other pair has this key.
+            let id = id.replace('%', "%25").replace('/', "%2F");
             let key = HeaderValue::try_from(format!("{id}/{}", self.name).into_bytes());
             if let Ok(key) = key {
                 headers.insert("idempotency-key", key);
@@ -458,6 +459,24 @@ impl DefinitionBuilder {
             credential: wire.credential.map(CredentialName::new).transpose()?,
             metadata: wire.metadata,
         })
+    }
+}
+
+/// What serde says, without the value that it quotes, which may be a secret in the wrong place.
+fn without_value(error: &serde_json::Error) -> String {
+    let said = error.to_string();
+    let quotes = [
+        "invalid type",
+        "invalid value",
+        "invalid length",
+        "unknown variant",
+    ];
+    let Some(kind) = quotes.iter().find(|kind| said.starts_with(**kind)) else {
+        return said;
+    };
+    match said.rfind(", expected ") {
+        Some(expected) => format!("{kind}{}", &said[expected..]),
+        None => format!("{kind} at line {} column {}", error.line(), error.column()),
     }
 }
 

@@ -107,7 +107,7 @@ where
 /// | `required` | `true` | whether the event is not routed if this fails; otherwise the variable is null |
 /// | `listed_in` | always | a JSON pointer to a list in the event, as S1's `lookup_keys`: if it does not have the variable's name, nothing is looked up, and the variable is undefined |
 /// | `timeout_ms` | 2000 | 1 to 30000 |
-/// | `ttl_seconds` | 60 | how long what was found is kept, at most a day; 0: not at all |
+/// | `ttl_seconds` | 60 | how old what was found may be, at most a day; 0: it is asked for again |
 /// | `credential` | none | the name of a credential for the GET; never the credential itself |
 ///
 /// # Examples
@@ -212,7 +212,10 @@ impl LookupRule {
         self
     }
 
-    /// Sets how long what was found is kept, in seconds: at most 86400. Default: 60. With 0 it is not kept.
+    /// Sets how old what was found may be, in seconds: at most 86400. Default: 60. With 0 it is asked for again.
+    ///
+    /// Rules with one URL or source, and one credential, share what is found and what is under way. Each holds to its
+    /// own time to live and time limit.
     pub const fn ttl_seconds(mut self, seconds: u64) -> Self {
         self.ttl_seconds = seconds;
         self
@@ -328,6 +331,9 @@ impl<'a> UrlTemplate<'a> {
         let Some((_, behind)) = before.split_once("://") else {
             return Err(invalid("must begin with `https://` or `http://`"));
         };
+        if url.contains('#') {
+            return Err(invalid("must have no fragment: it is not sent"));
+        }
         if !behind.contains('/') {
             return Err(invalid("must have `{key}` in its path or query"));
         }
@@ -412,22 +418,29 @@ struct Key {
     key: String,
 }
 
-/// What was found: nothing, or a value.
+/// What was found, nothing or a value, and when: how long it may be used is for each rule to say.
 #[derive(Clone)]
 struct Found {
     value: Option<minijinja::Value>,
     bytes: u32,
-    until: Instant,
+    at: Instant,
 }
 
-type Flight = BoxFuture<Result<Option<minijinja::Value>, Arc<dyn Error + Send + Sync>>>;
+type Flight = BoxFuture<Result<Found, Arc<dyn Error + Send + Sync>>>;
+
+/// A lookup that is under way.
+struct Underway {
+    number: u64,
+    began: Instant,
+    flight: WeakShared<Flight>,
+}
 
 /// All lookups of a registry, with what they found.
 pub(super) struct Lookups {
     pub named: HashMap<String, Arc<dyn Lookup>>,
     pub client: Option<Client>,
     kept: Cache<Key, Found>,
-    flights: Mutex<HashMap<Key, (u64, WeakShared<Flight>)>>,
+    flights: Mutex<HashMap<Key, Underway>>,
     next: AtomicU64,
 }
 
@@ -485,24 +498,36 @@ impl Lookups {
         key: String,
     ) -> Result<Option<minijinja::Value>, Arc<dyn Error + Send + Sync>> {
         let limit = Duration::from_millis(rule.timeout_ms);
+        let ttl = Duration::from_secs(rule.ttl_seconds);
         let key = Key {
             source: source_of(rule),
             key,
         };
-        if let Some(found) = self.kept.get(&key)
-            && found.until > Instant::now()
+        let kept = |key| self.kept.get(key).map(|found: Found| (found.at, found));
+        if !ttl.is_zero()
+            && let Some((at, found)) = kept(&key)
+            && at.elapsed() < ttl
         {
             return Ok(found.value);
         }
-        let flight = self.flight(rule, key, limit);
+        let flight = self.flight(rule, &key, limit);
         let found = timeout(limit, flight).await;
-        found.unwrap_or_else(|_| Err(too_slow().into()))
+        let found = found.unwrap_or_else(|_| Err(too_slow().into()))?;
+        if !ttl.is_zero() && kept(&key).is_none_or(|(at, _)| at < found.at) {
+            self.kept.insert(key, found.clone());
+        }
+        Ok(found.value)
     }
 
-    /// The lookup of this key that is under way, or a new one. It ends when nobody waits for it any more.
-    fn flight(self: &Arc<Self>, rule: &LookupRule, key: Key, limit: Duration) -> Shared<Flight> {
+    /// The lookup of this key that is under way, or a new one. It ends when nobody waits for it any more: each waits as
+    /// long as its own rule says. One that has already taken longer than that is not waited for again.
+    fn flight(self: &Arc<Self>, rule: &LookupRule, key: &Key, limit: Duration) -> Shared<Flight> {
         let mut flights = self.flights();
-        if let Some(flight) = flights.get(&key).and_then(|(_, flight)| flight.upgrade()) {
+        if let Some(flight) = flights
+            .get(key)
+            .filter(|underway| underway.began.elapsed() < limit)
+            .and_then(|underway| underway.flight.upgrade())
+        {
             return flight;
         }
         let number = self.next.fetch_add(1, Ordering::Relaxed);
@@ -511,15 +536,24 @@ impl Lookups {
             key: key.clone(),
             number,
         };
-        let (this, rule, asked) = (Arc::clone(self), rule.clone(), key.key.clone());
+        let (this, rule) = (Arc::clone(self), rule.clone());
         let flight: Flight = Box::pin(async move {
-            let found = timeout(limit, this.ask(&rule, &asked)).await;
-            let found = found.unwrap_or_else(|_| Err(too_slow()))?;
-            Ok(landing.keep(found.as_ref(), Duration::from_secs(rule.ttl_seconds)))
+            let found = this.ask(&rule, &landing.key.key).await?;
+            let bytes = found.as_ref().map_or(0, size);
+            Ok(Found {
+                value: found.as_ref().map(template::value),
+                bytes: u32::try_from(bytes).unwrap_or(u32::MAX),
+                at: Instant::now(),
+            })
         });
         let flight = flight.shared();
         if let Some(weak) = flight.downgrade() {
-            flights.insert(key, (number, weak));
+            let underway = Underway {
+                number,
+                began: Instant::now(),
+                flight: weak,
+            };
+            flights.insert(key.clone(), underway);
         }
         flight
     }
@@ -549,7 +583,7 @@ impl Lookups {
         }
     }
 
-    fn flights(&self) -> MutexGuard<'_, HashMap<Key, (u64, WeakShared<Flight>)>> {
+    fn flights(&self) -> MutexGuard<'_, HashMap<Key, Underway>> {
         self.flights.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -557,8 +591,11 @@ impl Lookups {
 /// Two rules with one source share what is found.
 fn source_of(rule: &LookupRule) -> String {
     match (&rule.url, &rule.source) {
-        (Some(url), _) => format!("{} {url}", rule.credential.as_deref().unwrap_or_default()),
-        (None, source) => source.clone().unwrap_or_default(),
+        (Some(url), _) => {
+            let credential = rule.credential.as_deref().unwrap_or_default();
+            format!("url {credential} {url}")
+        }
+        (None, source) => format!("source {}", source.as_deref().unwrap_or_default()),
     }
 }
 
@@ -573,29 +610,13 @@ struct Landing {
     number: u64,
 }
 
-impl Landing {
-    fn keep(&self, found: Option<&Value>, ttl: Duration) -> Option<minijinja::Value> {
-        let bytes = found.map_or(0, size);
-        let value = found.map(template::value);
-        if let (Some(lookups), false) = (self.lookups.upgrade(), ttl.is_zero()) {
-            let found = Found {
-                value: value.clone(),
-                bytes: u32::try_from(bytes).unwrap_or(u32::MAX),
-                until: Instant::now() + ttl,
-            };
-            lookups.kept.insert(self.key.clone(), found);
-        }
-        value
-    }
-}
-
 impl Drop for Landing {
     fn drop(&mut self) {
         if let Some(lookups) = self.lookups.upgrade() {
             let mut flights = lookups.flights();
             if flights
                 .get(&self.key)
-                .is_some_and(|(number, _)| *number == self.number)
+                .is_some_and(|underway| underway.number == self.number)
             {
                 flights.remove(&self.key);
             }

@@ -273,8 +273,26 @@ fn too_many() -> LoadError {
     LoadError::new(None, problem)
 }
 
-/// The definitions of a directory, in the order of the files' names.
-fn read(directory: &Path) -> Result<Vec<(Option<PathBuf>, Definition)>, LoadError> {
+/// The definitions of a directory, in the order of the files' names, or the one of a file.
+fn read(path: &Path) -> Result<Vec<(Option<PathBuf>, Definition)>, LoadError> {
+    let one = |file: PathBuf| {
+        let json =
+            read_file(&file).map_err(|error| LoadError::io("the file cannot be read", error));
+        let beside = file.parent().unwrap_or_else(|| Path::new(""));
+        let definition =
+            json.and_then(|json| Definition::read(&json, |name| template(beside, name)));
+        match definition {
+            Ok(definition) => Ok((Some(file), definition)),
+            Err(error) => Err(error.at(file)),
+        }
+    };
+    if path.is_file() {
+        return Ok(vec![one(path.to_owned())?]);
+    }
+    files(path)?.into_iter().map(one).collect()
+}
+
+fn files(directory: &Path) -> Result<Vec<PathBuf>, LoadError> {
     let unreadable =
         |error| LoadError::io("the directory cannot be read", error).at(directory.to_owned());
     let mut files = Vec::new();
@@ -296,17 +314,7 @@ fn read(directory: &Path) -> Result<Vec<(Option<PathBuf>, Definition)>, LoadErro
         return Err(too_many().at(directory.to_owned()));
     }
     files.sort();
-    let definition = |file: PathBuf| {
-        let json =
-            read_file(&file).map_err(|error| LoadError::io("the file cannot be read", error));
-        let definition =
-            json.and_then(|json| Definition::read(&json, |name| template(directory, name)));
-        match definition {
-            Ok(definition) => Ok((Some(file), definition)),
-            Err(error) => Err(error.at(file)),
-        }
-    };
-    files.into_iter().map(definition).collect()
+    Ok(files)
 }
 
 /// The template in a file beside the definition, and nowhere else.
@@ -399,7 +407,7 @@ impl RoutesBuilder {
 
     /// Makes a registry of the definitions in a directory: each file `*.json` is one, except hidden ones. A template may be
     /// in a file of its own (`payload_template_file`), whose name does not end with `.json`. Files are 1 MiB long at
-    /// most. Reads files, and so blocks.
+    /// most. A file instead of a directory is the only definition. Reads files, and so blocks.
     ///
     /// # Errors
     ///

@@ -70,7 +70,8 @@ impl Render {
                     .http(credentials.layer(client))
             }
         };
-        if self.definition.is_dir() {
+        // A pipe is read as it is: there is nothing beside it.
+        if self.definition.is_dir() || self.definition.is_file() {
             return Ok(routes.load(&self.definition)?);
         }
         let name = self.definition.display();
