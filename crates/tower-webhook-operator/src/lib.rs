@@ -16,6 +16,9 @@
 //! without it, before the body is read. Bodies are read up to [`OperatorBuilder::max_body`]. Refusals are
 //! `application/problem+json`; a store that fails is answered 503 with `Retry-After`.
 //!
+//! A deployment whose deliveries could end at one of these routes gives them its loop guard
+//! ([`OperatorBuilder::loop_guard`]): what it sent itself is then answered 508.
+//!
 //! Dead letters come from a [`Redrive`] and its store, events from an [`EventLog`]. The routes of the one
 //! that is not set answer 501.
 //!
@@ -110,7 +113,8 @@ pub trait EventLog: Send + Sync + 'static {
     fn audit(&self, action: &'static str, subject: &str) -> BoxFuture<Result<(), StoreError>>;
 }
 
-/// What became of an event: its deliveries. None, if it is stored and its delivery is not queued yet.
+/// What became of an event: its deliveries. None, if it is stored and its delivery is not queued yet, or it goes nowhere: its
+/// status is then `received`.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct EventStatus {
