@@ -17,10 +17,12 @@ const LONGEST_TAG: usize = 8 << 10;
 /// recursion: about one call for each byte of a tag, and one for each `{% elif %}`.
 const STACK: usize = 256 << 20;
 
-/// Parses a template, as the one that the environment has under [`NAME`]. `explain` says what is wrong in a line.
+/// Parses a template, as the one that the environment has under [`NAME`]. `explain` says what is wrong in a line. `edit`
+/// gives what is parsed of what was written.
 pub(crate) fn parse(
     environment: &mut Environment<'static>,
     source: &str,
+    edit: impl FnOnce(&str) -> String,
     explain: impl FnOnce(&Error, usize) -> String + Send,
 ) -> Result<(), InvalidConfig> {
     if source.len() > LONGEST {
@@ -29,13 +31,13 @@ pub(crate) fn parse(
     }
     for piece in pieces(source) {
         if let Piece::Tag(tag) = piece
-            && tag.length > LONGEST_TAG
+            && tag.end - tag.start > LONGEST_TAG
         {
             let problem = format!("a tag must be {LONGEST_TAG} bytes at most");
             return Err(invalid(source, tag.start, &problem));
         }
     }
-    let owned = source.to_owned();
+    let owned = edit(source);
     // Also an error, which holds pieces of the template, becomes its text there.
     let work = || {
         let parsed = environment.add_template_owned(NAME, owned);
@@ -73,7 +75,7 @@ pub(crate) struct Tag<'a> {
     /// Whether it is `{% .. %}`.
     pub block: bool,
     pub start: usize,
-    length: usize,
+    pub end: usize,
     pub tokens: Vec<Token<'a>>,
 }
 
@@ -134,7 +136,7 @@ pub(crate) fn pieces(source: &str) -> Vec<Piece<'_>> {
             pieces.push(Piece::Tag(Tag {
                 block: mark == b'%',
                 start,
-                length: end - start,
+                end,
                 tokens,
             }));
             if length.is_none() {

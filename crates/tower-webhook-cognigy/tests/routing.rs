@@ -809,6 +809,7 @@ mod templates {
             "{{ range(100000000) }}",
             "{% for a in range(20000) %}{% set b = v[-1] %}{% endfor %}1",
             "{% for a in range(50000) %}{% if list == same %}{% endif %}{% endfor %}1",
+            "{% set a = list %}{% set b = same %}{% for c in range(50000) %}{% if a == b %}{% endif %}{% endfor %}1",
             "{% set a %}{% for a in range(1000) %}{{ v }}{% endfor %}{% endset %}",
         ] {
             let error = render(json_of(template), &event).await.unwrap_err();
@@ -872,7 +873,7 @@ mod templates {
         for source in &sources {
             if let Ok(definition) = json_of(source).build() {
                 let routes = Routes::builder().build([definition]).unwrap();
-                let event = trigger(&json!({"v": {"a": 1}}));
+                let event = trigger(&json!({"v": [1, {"a": 1}]}));
                 let _ = run(routes.render(&routes.definitions()[0], &event));
             }
         }
@@ -937,6 +938,7 @@ mod templates {
             "{% for a in [1] %}{{ loop([a, a]) }}{% endfor %}".into(),
             "{{ [[[v]*1000]*1000]*1000 }}".into(),
             "{{ 2 ** 3 }}".into(),
+            "{% for a in v %}{{ __clock }}{% endfor %}".into(),
             format!("{{{{ [{}] }}}}", "v,".repeat(257)),
             format!("{{{{ v{} }}}}", "+v".repeat(257)),
             loops("[[$, $]]"),
@@ -973,6 +975,11 @@ mod templates {
                 "5",
             ),
             ("{% raw %}1{% endraw %}{# \" #}", "1"),
+            ("{% set zip = {'zip': 'dict'}.zip %}{{ zip }}", "\"dict\""),
+            (
+                "[{% for i in list -%} 1{% if not loop.last %},{% endif %} {% endfor %}]",
+                "[1, 1 ]",
+            ),
             ("{{ '}}'|length }}", "2"),
             ("{{ {'a': {'b': 1}} }}", "{\"a\":{\"b\":1}}"),
         ] {

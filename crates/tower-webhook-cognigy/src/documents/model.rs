@@ -344,7 +344,12 @@ impl WebhookDefinitionBuilder {
             }
         };
         let mut environment = minijinja::Environment::new();
-        template::parse(&mut environment, &self.payload_template, explain)?;
+        template::parse(
+            &mut environment,
+            &self.payload_template,
+            str::to_owned,
+            explain,
+        )?;
         if self.max_payload_size_kb == 0 {
             return Err(InvalidConfig::new(
                 "max_payload_size_kb",

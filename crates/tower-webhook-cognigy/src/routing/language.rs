@@ -16,11 +16,37 @@ const MOST_PARTS: usize = 256;
 /// The most `|groupby` of a template. Each has its values twice: as group and as key.
 const MOST_GROUPS: usize = 4;
 
+/// The most slices, such as `[1:]`, of a template: each looks into the one before, by recursion.
+const MOST_SLICES: usize = 32;
+
 /// What is no variable.
 const CONSTANTS: &[&str] = &["true", "True", "false", "False", "none", "None"];
 
 /// What is no operand: a `(` or `[` behind it begins one.
 const OPERATORS: &[&str] = &["in", "not", "and", "or", "if", "elif", "else", "is"];
+
+/// What each round of a loop reads, so that the [context](super::template::Context) looks at the clock.
+pub(super) const CLOCK: &str = "__clock";
+
+/// The template, with a look at the clock at the beginning of each loop's body. Adds no lines.
+pub(super) fn timed(source: &str) -> String {
+    let (mut timed, mut copied) = (String::with_capacity(source.len()), 0);
+    for piece in pieces(source) {
+        if let Piece::Tag(tag) = piece
+            && tag.block
+            && tag.tokens.first() == Some(&Token::Name("for"))
+        {
+            timed.push_str(&source[copied..tag.end]);
+            copied = tag.end;
+            // What the tag does to the space behind it.
+            let trims = source[..tag.end].ends_with("-%}");
+            let end = if trims { "-%}" } else { "%}" };
+            timed.extend(["{%if ", CLOCK, "%}{%endif", end]);
+        }
+    }
+    timed.push_str(&source[copied..]);
+    timed
+}
 
 /// Checks a template that the engine has parsed.
 pub(super) fn check(
@@ -32,6 +58,7 @@ pub(super) fn check(
     let mut names = Names {
         state: environment.empty_state(),
         groups: 0,
+        slices: 0,
     };
     for piece in pieces(source) {
         match piece {
@@ -77,6 +104,7 @@ impl Quotes {
 struct Names<'a> {
     state: State<'a, 'a>,
     groups: usize,
+    slices: usize,
 }
 
 impl Names<'_> {
@@ -90,6 +118,18 @@ impl Names<'_> {
         if parts.count() > MOST_PARTS {
             return Err(format!("a tag must have {MOST_PARTS} `,` and `+` at most"));
         }
+        let mut open = Vec::new();
+        for token in tokens {
+            match token {
+                Token::Sign(sign @ (b'(' | b'[' | b'{')) => open.push(*sign),
+                Token::Sign(b')' | b']' | b'}') => drop(open.pop()),
+                Token::Sign(b':') if open.last() == Some(&b'[') => self.slices += 1,
+                _ => {}
+            }
+        }
+        if self.slices > MOST_SLICES {
+            return Err(format!("there are more than {MOST_SLICES} `:` of slices"));
+        }
         if tokens.iter().any(|token| is_sign(token, b"*")) {
             return Err("`*` repeats lists too: write `|times(2)`".into());
         }
@@ -101,6 +141,9 @@ impl Names<'_> {
         }
         for (at, token) in tokens.iter().enumerate().skip(usize::from(tag.block)) {
             if let Token::Name(name) = token {
+                if *name == CLOCK {
+                    return Err(format!("`{CLOCK}` is not for templates"));
+                }
                 self.name(tokens, at, name, statement)?;
             }
         }
@@ -240,10 +283,10 @@ fn builds_nothing(head: &[Token<'_>]) -> Result<(), String> {
             Token::Sign(sign) => matches!(sign, b')' | b']' | b'}'),
         };
         match token {
-            Token::Sign(b'+') | Token::Name("zip" | "chain" | "dict") => return refused(),
+            Token::Sign(b'+') => return refused(),
             Token::Sign(b'{') => open.push((at, true)),
             Token::Sign(b'[') => open.push((at, !behind_operand)),
-            Token::Sign(b'(') => open.push((at, false)),
+            Token::Sign(b'(') => open.push((at, head[at - 1] == Token::Name("dict"))),
             Token::Sign(b',') => match open.last_mut() {
                 None => return refused(),
                 // Of a tuple. Not of a call, whose bracket stands behind its name.

@@ -61,7 +61,7 @@
 //! - `set` and `for` name a part of the event, a text or a number: no list or object of variables, and no `+`. Write
 //!   these where they are used. `with` and recursive loops are left out.
 //! - `*` and `**` are left out: `{{ price|times(count) }}` multiplies numbers.
-//! - `|map` takes one filter or an `attribute`, `|sum` adds numbers, `|batch` and `|slice` are left out.
+//! - `|map` takes one filter or an `attribute`, `|sum` adds numbers; `|batch`, `|chain`, `|slice` and `|zip` are left out.
 //!
 //! A template has no way to files, to the environment or to other templates, and what marks text as safe is left out
 //! (`|safe`, `|escape`; `{% autoescape %}` changes nothing). It is ended when it takes too many steps or too long, makes
@@ -119,10 +119,10 @@
 //! | What | Limit |
 //! | --- | --- |
 //! | definitions | 10,000, each file 1 MiB |
-//! | a template | 64 KiB, each `{{ .. }}` and `{% .. %}` in it 8 KiB and 256 `,` and `+`; 4 `\|groupby` |
+//! | a template | 64 KiB, each `{{ .. }}` and `{% .. %}` in it 8 KiB and 256 `,` and `+`; in all 4 `\|groupby` and 32 `:` of slices |
 //! | a payload | its `max_payload_size_kb`, 16 MiB at most |
 //! | steps of a template | 100,000 and one for each byte that its payload may have; each 64 bytes that it makes are one step |
-//! | time of a template | 2 s, seen whenever it reads a variable of the event by its name |
+//! | time of a template | 2 s, and what one round of its loops takes |
 //! | values within values | 128 |
 //! | lookups of a definition | 16; a key has 1024 bytes at most, an answer over HTTP 256 KiB |
 //! | what lookups found | 32 MiB in all; the longest unused leaves first |
