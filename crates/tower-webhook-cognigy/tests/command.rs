@@ -517,6 +517,14 @@ async fn render_shows_what_would_be_sent_and_to_whom() {
     let ran = setup.run(&["render", "--all", &sure, &event], "").await;
     assert_eq!(ran.status, 0, "{}", ran.stderr);
 
+    let mut beside = definition("beside", 0.0);
+    beside["payload_template"] = Value::Null;
+    beside["payload_template_file"] = json!("beside.j2");
+    let beside = setup.file("beside.json", &beside.to_string());
+    setup.file("beside.j2", "{{ payload.input }}");
+    let ran = setup.run(&["render", &beside, &event], "").await;
+    assert_eq!(ran.stdout, "\"x\"\n", "{}", ran.stderr);
+
     let missing = setup.file("missing.json", r#"{"type":"intent","score":1}"#);
     let ran = setup.run(&["render", "--all", &one, &missing], "").await;
     assert_eq!(ran.status, 1);
