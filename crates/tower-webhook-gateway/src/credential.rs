@@ -147,21 +147,14 @@ impl CredentialFlags {
                     return Err(Problem::new(CLIENT, "must be ID:SECRET"));
                 };
                 let grant = ClientCredentials::form(id, secret).scopes(self.downstream_scope);
-                tokens(grant, url, allow_private)
-                    .map(|credential| Some((TOKEN_URL, credential)))
+                TokenSource::builder(grant, url)
+                    .rules(target_rules(allow_private))
+                    .build(Client::new(allow_private))
+                    .map(|source| Some((TOKEN_URL, Credential::token(source))))
                     .map_err(|error| Problem::new(flag_of(&error), error))
             }
         }
     }
-}
-
-fn tokens(
-    grant: ClientCredentials,
-    url: String,
-    allow_private: bool,
-) -> Result<Credential, InvalidConfig> {
-    let source = TokenSource::builder(grant, url).rules(target_rules(allow_private));
-    Ok(Credential::token(source.build(Client::new(allow_private))?))
 }
 
 /// The flag of a setting that is wrong.

@@ -430,7 +430,10 @@ impl Service<Request<BufferedBody>> for Routing {
     }
 
     fn call(&mut self, req: Request<BufferedBody>) -> Self::Future {
-        let Some(errand) = req.extensions().get::<Errand>().cloned() else {
+        let errand = req.extensions().get::<Errand>();
+        // Without definitions an event has one way to go.
+        let errand = errand.filter(|of| of.definition.is_some() || self.routes.is_some());
+        let Some(errand) = errand.cloned() else {
             let sending = self.stack.call(req);
             return Box::pin(async { Ok(sending.await?.map(Either::Left)) });
         };

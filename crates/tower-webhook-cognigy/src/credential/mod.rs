@@ -217,14 +217,13 @@ impl Credential {
     /// The secret as it was last sent, without the scheme before it.
     #[cfg(feature = "client")]
     pub(crate) fn sent(&self) -> Option<String> {
-        let value = match &self.0 {
+        let (name, value) = match &self.0 {
             Kind::None => return None,
-            Kind::Fixed { value, .. } => value.clone(),
-            Kind::Token(source) => source.current()?,
+            Kind::Fixed { name, value } => (name, value.clone()),
+            Kind::Token(source) => (&header::AUTHORIZATION, source.current()?),
         };
-        let text = value.to_str().ok()?;
-        let secret = text.rsplit(' ').next()?;
-        (!secret.is_empty()).then(|| secret.to_owned())
+        let secret = str::from_utf8(layer::secret(name, &value)).ok()?;
+        Some(secret.to_owned())
     }
 
     /// Tokens that a source gets and refreshes.

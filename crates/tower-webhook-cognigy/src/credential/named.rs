@@ -99,7 +99,7 @@ impl Credentials {
     }
 
     /// Whether there is one of this name.
-    pub fn contains(&self, name: &CredentialName) -> bool {
+    pub(super) fn contains(&self, name: &CredentialName) -> bool {
         self.0.contains_key(name)
     }
 
